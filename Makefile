@@ -1,0 +1,68 @@
+# Needs make and Python 3.11 or newer; everything else is installed below .venv and .envs.
+
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+CLIENTS := $(patsubst tests/clients/requirements/%.txt,.envs/%,$(wildcard tests/clients/requirements/*.txt))
+
+# The first interpreter that suits: a name on PATH may be too old, lack venv, or be a shim that does not run.
+SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3 python; do \
+	$$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+
+# $(call pip-install,environment,arguments): makes the environment first, unless a working one stands there.
+define pip-install
+@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
+	$(or $(PYTHON),false) -c '$(SUITABLE)' 2>/dev/null || { \
+		echo 'Python 3.11 or newer with its venv module is needed: put one on PATH or say make PYTHON=/path/to/python' >&2; \
+		exit 1; }; \
+	$(PYTHON) -m venv --clear $(1); }
+@echo 'Installing into $(1) (only the first time and after a change) ...'
+@$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-input --retries 10 --timeout 60 $(2)
+@touch $@
+endef
+
+.PHONY: help serve test lint check format protos bench clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+serve: $(VENV)/.installed ## serve an embedded demo model on http://127.0.0.1:8080 and gRPC port 8081
+	@$(VENV)/bin/oipserver demo
+
+test: $(VENV)/.installed-dev $(CLIENTS:%=%/.installed) ## run all tests, also against the real clients
+	@$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed-dev ## formatting, ruff, types and the import law
+	@$(VENV)/bin/ruff format --check --quiet
+	@$(VENV)/bin/ruff check --quiet
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/python -m pytest --quiet tests/test_architecture.py
+
+check: lint test ## lint and test: what a change has to pass
+
+format: $(VENV)/.installed-dev ## format the code and sort the imports
+	@$(VENV)/bin/ruff check --fix --quiet --select I
+	@$(VENV)/bin/ruff format
+
+protos: $(VENV)/.installed-dev ## generate the gRPC messages from protos/
+	@$(VENV)/bin/python protos/generate.py
+
+bench: $(VENV)/.installed ## measure this machine
+	@$(VENV)/bin/python benchmarks/run.py
+
+clean: ## remove the environments and everything that was generated
+	rm -rf $(VENV) .envs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml
+	$(call pip-install,$(VENV),--editable '.[all]')
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(call pip-install,$(VENV),--editable '.[dev]')
+
+# One environment per client: they register the same protobuf package and cannot share a process.
+.envs/%/.installed: tests/clients/requirements/%.txt
+	$(call pip-install,$(@D),--requirement $<)

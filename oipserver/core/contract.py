@@ -1,0 +1,261 @@
+"""What one model announces, and the check of a request against it.
+
+Rule: whatever is wrong with a request is found here, before it is queued, so that it dies alone.  What
+leaves here has the declared names, the declared dtypes and one batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oipserver.core.codec import cast_float
+from oipserver.core.datatypes import BOOL, BYTES, Datatype
+from oipserver.core.errors import BadRequest, InferenceFailed, Unprocessable, printable
+from oipserver.core.messages import (
+    NO_PARAMETERS,
+    Array,
+    InferenceRequest,
+    Parameters,
+    Tensor,
+    TensorMetadata,
+)
+from oipserver.core.model import Model
+
+
+@dataclass(slots=True)
+class Work:
+    """A request that this model can compute.
+
+    Attributes:
+        inputs: declared name to array, all with `rows` rows where the model has a batch axis.
+        outputs: the names to compute, in the caller's order.
+        key: requests with equal keys may share one call; None never shares.
+    """
+
+    inputs: dict[str, Array]
+    outputs: tuple[str, ...]
+    parameters: Parameters
+    rows: int
+    nbytes: int
+    key: Hashable | None
+
+
+class Contract:
+    """The announced tensors of one loaded version.
+
+    Args:
+        batched: the first axis of every tensor is the batch.
+    """
+
+    def __init__(self, model: Model, name: str, batched: bool) -> None:
+        self.model = model
+        self.name = name
+        self.batched = batched
+        self._shareable = batched and model.batchable
+        self._defaults = tuple(output.name for output in model.outputs)
+        self._outputs = {output.name: output for output in (*model.outputs, *model.optional_outputs)}
+        self._inputs = {tensor.name: tensor for tensor in model.inputs}
+        self._named = {tensor.name: tensor for tensor in model.named_inputs}
+        self._parameters = frozenset(model.parameter_names)
+
+    def check(self, request: InferenceRequest) -> Work:
+        """The request as work for this model.
+
+        Raises:
+            BadRequest: tensors that are not this model's: names, count, datatype, shape, empty batch.
+            Unprocessable: NaN or infinity where the model refuses them.
+        """
+        declared = self._match(request.inputs)
+        inputs = {
+            metadata.name: self._tensor(tensor, metadata)
+            for tensor, metadata in zip(request.inputs, declared, strict=True)
+        }
+        rows = self._rows(inputs)
+        outputs = self._requested(request.outputs)
+        parameters = self._declared_parameters(request.parameters)
+        return Work(
+            inputs=inputs,
+            outputs=outputs,
+            parameters=parameters,
+            rows=rows,
+            nbytes=sum(map(_size, inputs.values())),
+            key=_key(inputs, outputs, parameters) if self._shareable else None,
+        )
+
+    def _match(self, tensors: Sequence[Tensor]) -> Sequence[TensorMetadata]:
+        """The declaration of each tensor, in the request's order."""
+        if len(tensors) == 1 and len(self._inputs) == 1 and tensors[0].name not in self._named:
+            # Clients and tutorials name a single input as they like (MLServer and KServe accept that).
+            return tuple(self._inputs.values())
+        names = [tensor.name for tensor in tensors]
+        declared = self._named if self._named and self._named.keys() >= set(names) else self._inputs
+        self._check_names(names, declared)
+        return [declared[name] for name in names]
+
+    def _check_names(self, names: Sequence[str], declared: Mapping[str, TensorMetadata]) -> None:
+        expected = _quoted(declared)
+        for position, name in enumerate(names):
+            if name not in declared:
+                raise BadRequest(f"model '{self.name}' has no input '{printable(name)}'; it takes {expected}")
+            if name in names[:position]:
+                raise BadRequest(f"input '{printable(name)}' stands twice in the request")
+        missing = [name for name in declared if name not in names]
+        if missing:
+            raise BadRequest(f"model '{self.name}' misses input {_quoted(missing)}; it takes {expected}")
+
+    def _tensor(self, tensor: Tensor, metadata: TensorMetadata) -> Array:
+        array = _cast(tensor, metadata)
+        shape = metadata.shape
+        if array.ndim != len(shape):
+            array = _with_rank(array, len(shape))
+        if array.ndim != len(shape) or any(
+            size not in (-1, actual) for size, actual in zip(shape, array.shape, strict=True)
+        ):
+            raise BadRequest(
+                f"input '{printable(tensor.name)}' of model '{self.name}' expects shape {list(shape)}"
+                f"{_columns(shape)}, got {list(tensor.data.shape)}"
+            )
+        if not metadata.allow_nan and metadata.datatype.is_float and not np.isfinite(array).all():
+            raise Unprocessable(
+                f"input '{printable(tensor.name)}' of model '{self.name}' holds NaN or infinity, "
+                "which this model does not accept"
+            )
+        return array
+
+    def _rows(self, inputs: Mapping[str, Array]) -> int:
+        if not self.batched:
+            return 1
+        sizes = {name: array.shape[0] for name, array in inputs.items()}
+        rows = next(iter(sizes.values()), 1)
+        if any(size != rows for size in sizes.values()):
+            raise BadRequest(f"inputs of model '{self.name}' differ in rows: {sizes}")
+        if rows == 0:
+            raise BadRequest(f"the request to model '{self.name}' holds no rows: the first dimension is 0")
+        return rows
+
+    def _requested(self, names: Sequence[str]) -> tuple[str, ...]:
+        if not names:
+            return self._defaults
+        for position, name in enumerate(names):
+            if name not in self._outputs:
+                raise BadRequest(
+                    f"model '{self.name}' has no output '{printable(name)}'; it has {_quoted(self._outputs)}"
+                )
+            if name in names[:position]:
+                raise BadRequest(f"output '{printable(name)}' is requested twice")
+        return tuple(names)
+
+    def _declared_parameters(self, parameters: Parameters) -> Parameters:
+        if not self._parameters or not parameters:
+            return NO_PARAMETERS
+        return {name: value for name, value in parameters.items() if name in self._parameters}
+
+    def output(self, name: str) -> TensorMetadata:
+        """The declaration of an output that `check` let through."""
+        return self._outputs[name]
+
+    def check_answer(
+        self, answer: Mapping[str, Array], outputs: Iterable[str], rows: int
+    ) -> dict[str, Array]:
+        """What a model returned for `rows` rows, as announced: what is announced is what is answered.
+
+        Raises:
+            InferenceFailed: an output is missing, or has another type, shape or row count.
+        """
+        return {name: self._check_output(answer, self._outputs[name], rows) for name in outputs}
+
+    def _check_output(self, answer: Mapping[str, Array], metadata: TensorMetadata, rows: int) -> Array:
+        array = answer.get(metadata.name) if isinstance(answer, Mapping) else None
+        if not isinstance(array, np.ndarray):
+            raise InferenceFailed(f"returned no array for output '{metadata.name}': {type(array).__name__}")
+        if array.dtype != metadata.datatype.dtype:
+            raise InferenceFailed(
+                f"returned {array.dtype} for output '{metadata.name}', announced {metadata.datatype}"
+            )
+        shape = metadata.shape
+        if array.ndim != len(shape) or any(
+            size not in (-1, actual) for size, actual in zip(shape, array.shape, strict=True)
+        ):
+            raise InferenceFailed(
+                f"returned shape {list(array.shape)} for output '{metadata.name}', announced {list(shape)}"
+            )
+        if self.batched and array.shape[0] != rows:
+            raise InferenceFailed(f"returned {array.shape[0]} rows for {rows} in output '{metadata.name}'")
+        return array
+
+    def example(self, rows: int, outputs: tuple[str, ...]) -> Work:
+        """Work of `rows` rows for warm-up: the model's own example repeated, or made from the metadata."""
+        inputs = dict(self.model.example or {name: _blank(tensor) for name, tensor in self._inputs.items()})
+        if self.batched:
+            inputs = {name: np.resize(array, (rows, *array.shape[1:])) for name, array in inputs.items()}
+        return Work(inputs, outputs, NO_PARAMETERS, rows, nbytes=0, key=None)
+
+
+def _key(inputs: Mapping[str, Array], outputs: tuple[str, ...], parameters: Parameters) -> Hashable:
+    """Equal for requests whose rows may be concatenated; dtypes are the declared ones already."""
+    return (
+        tuple((name, array.shape[1:]) for name, array in inputs.items()),
+        outputs,
+        tuple(parameters.items()),
+    )
+
+
+def _size(array: Array) -> int:
+    # An object array counts its pointers only; its bytes are what waits in memory.
+    return sum(map(len, array.flat)) + array.nbytes if array.dtype == np.object_ else array.nbytes
+
+
+def _quoted(names: Iterable[str]) -> str:
+    listed = [f"'{printable(name)}'" for name in names]
+    return ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+
+
+def _columns(shape: Sequence[int]) -> str:
+    return f" ({shape[1]} columns)" if len(shape) == 2 and shape[1] > 0 else ""
+
+
+def _with_rank(array: Array, rank: int) -> Array:
+    """A trailing axis of 1 may be left out or added: clients send one column as [N] or as [N,1]."""
+    if array.ndim == rank - 1:
+        return array[..., np.newaxis]
+    if array.ndim == rank + 1 and array.shape[-1] == 1:
+        return array[..., 0]
+    return array
+
+
+def _blank(metadata: TensorMetadata) -> Array:
+    shape = tuple(1 if size == -1 else size for size in metadata.shape)
+    if metadata.datatype is BYTES:
+        return np.full(shape, b"", dtype=np.object_)
+    return np.zeros(shape, dtype=metadata.datatype.dtype)
+
+
+def _cast(tensor: Tensor, metadata: TensorMetadata) -> Array:
+    """numpy's same_kind casts to the declared datatype; whatever could change a value is refused."""
+    have, want = tensor.datatype, metadata.datatype
+    if have is want:
+        return tensor.data
+    caster = _caster(have, want)
+    if caster is None:
+        raise BadRequest(f"input '{printable(tensor.name)}' expects datatype {want}, got {have}")
+    return caster(tensor.data, want, tensor.name)
+
+
+def _caster(have: Datatype, want: Datatype) -> Callable[[Array, Datatype, str], Array] | None:
+    exact = (BOOL, BYTES)
+    if have in exact or want in exact or (have.is_float and not want.is_float):
+        return None
+    return cast_float if want.is_float else _cast_integer
+
+
+def _cast_integer(source: Array, datatype: Datatype, tensor: str) -> Array:
+    if source.size:
+        limits = np.iinfo(datatype.dtype)
+        low, high = int(source.min()), int(source.max())
+        if low < limits.min or high > limits.max:
+            worst = low if low < limits.min else high
+            raise BadRequest(f"input '{printable(tensor)}': {worst} is out of range for {datatype}")
+    return source.astype(datatype.dtype)

@@ -1,0 +1,171 @@
+"""Where a model runs: on the event loop when its batch is cheap, else on its own threads.
+
+Placement is measured, not guessed.  A hop to a thread and back costs about 0.1 ms, a slow model on the
+loop costs everybody; so a batch that takes less than 2 ms runs inline and a slower one does not.  Threads
+are daemons: a model that hangs does not keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from oipserver.core.batch import merge
+from oipserver.core.contract import Work
+from oipserver.core.errors import Fault, InferenceFailed, InvalidInput
+from oipserver.core.messages import Arrays
+from oipserver.core.model import Model
+from oipserver.core.model_config import InstanceGroup
+
+logger = logging.getLogger("oipserver.executor")
+
+INLINE_BELOW = 0.002
+INLINE_AGAIN_BELOW = 0.0015
+_SMOOTHING = 0.2
+
+Done: TypeAlias = Callable[[Arrays | Fault, float], None]
+
+
+class CostModel:
+    """Seconds per call of `predict`, learnt for row counts by powers of two."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def record(self, rows: int, seconds: float) -> None:
+        """Take in one measured call."""
+        bucket = rows.bit_length()
+        known = self._seconds.get(bucket)
+        self._seconds[bucket] = seconds if known is None else known + _SMOOTHING * (seconds - known)
+
+    def estimate(self, rows: int) -> float:
+        """Expected seconds for `rows` rows; infinity before anything was measured.
+
+        An unseen size costs at most what a larger one costs, and at most the next smaller one's cost
+        times the ratio of rows.
+        """
+        bucket = rows.bit_length()
+        if bucket in self._seconds:
+            return self._seconds[bucket]
+        bounds = [seconds * max(1.0, 2.0 ** (bucket - seen)) for seen, seconds in self._seconds.items()]
+        return min(bounds, default=float("inf"))
+
+
+class Executor:
+    """Runs one model's calls; at most `count` at the same time.
+
+    `run` is for the event loop's thread; `done(arrays or fault, compute seconds)` is called there too,
+    before `run` returns when the call was placed inline.
+    """
+
+    def __init__(
+        self, model: Model, group: InstanceGroup, loop: asyncio.AbstractEventLoop, name: str
+    ) -> None:
+        self.costs = CostModel()
+        self.free = group.count
+        self._model = model
+        self._loop = loop
+        self._inline_allowed = group.placement != "thread" and model.may_run_inline
+        self._always_inline = group.placement == "inline"
+        self._threshold = INLINE_AGAIN_BELOW
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
+            for number in range(group.count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, parts: Sequence[Work], rows: int, done: Done) -> None:
+        """Start one call for all `parts`; the caller has seen that `free` is above zero."""
+        self._start(_Job(self._model, parts, rows, done), self._inline(rows))
+
+    async def call(self, work: Work) -> Arrays:
+        """One call on a thread, for warm-up.
+
+        Raises:
+            Fault: what the call ended in.
+        """
+        future: asyncio.Future[Arrays | Fault] = self._loop.create_future()
+
+        def done(result: Arrays | Fault, _: float) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self._start(_Job(self._model, [work], work.rows, done), inline=False)
+        result = await future
+        if isinstance(result, Fault):
+            raise result
+        return result
+
+    def close(self) -> None:
+        """Let the threads end after what they compute now."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def _start(self, job: _Job, inline: bool) -> None:
+        self.free -= 1
+        if inline:
+            self._finish(job, *job.compute())
+        else:
+            self._jobs.put(job)
+
+    def _inline(self, rows: int) -> bool:
+        if self._always_inline:
+            return True
+        if not self._inline_allowed:
+            return False
+        inline = self.costs.estimate(rows) < self._threshold
+        # Hysteresis: a cost near the border must not move the model to and fro.
+        self._threshold = INLINE_BELOW if inline else INLINE_AGAIN_BELOW
+        return inline
+
+    def _finish(self, job: _Job, result: Arrays | Fault, seconds: float) -> None:
+        self.free += 1
+        if not isinstance(result, Fault):
+            self.costs.record(job.rows, seconds)
+        job.done(result, seconds)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            result, seconds = job.compute()
+            try:
+                self._loop.call_soon_threadsafe(self._finish, job, result, seconds)
+            except RuntimeError:  # the loop is closed: nobody waits for this answer any more
+                return
+            del job, result
+
+
+class _Job:
+    """One call of `predict` for the rows of one caller or more, and whom to tell."""
+
+    __slots__ = ("_model", "_parts", "done", "rows")
+
+    def __init__(self, model: Model, parts: Sequence[Work], rows: int, done: Done) -> None:
+        self._model = model
+        self._parts = parts
+        self.rows = rows
+        self.done = done
+
+    def compute(self) -> tuple[Arrays | Fault, float]:
+        """The answer or the fault, and the seconds that it took.
+
+        Merging is part of it: large batches are copied on the thread, and whatever fails here has a caller.
+        """
+        started = time.perf_counter()
+        first = self._parts[0]
+        result: Arrays | Fault
+        try:
+            inputs = merge([part.inputs for part in self._parts])
+            result = self._model.predict(inputs, first.outputs, first.parameters)
+        except InvalidInput as fault:
+            result = fault
+        except BaseException as error:  # even a model's SystemExit is only the model's failure
+            logger.exception("predict failed with %s", type(error).__name__)
+            result = InferenceFailed("the model failed to compute this request")
+        return result, time.perf_counter() - started

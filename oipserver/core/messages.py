@@ -1,0 +1,111 @@
+"""What travels between the rooms: tensors, requests, answers, metadata.  Plain values, no behaviour."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from oipserver.core.datatypes import Datatype
+
+Scalar: TypeAlias = bool | int | float | str
+Parameters: TypeAlias = Mapping[str, Scalar]
+Array: TypeAlias = npt.NDArray[Any]
+Arrays: TypeAlias = Mapping[str, Array]
+
+NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
+def no_parameters() -> Parameters:
+    """The shared empty mapping, as a dataclass default."""
+    return NO_PARAMETERS
+
+
+@dataclass(slots=True)
+class Tensor:
+    """A named array.  The shape is the array's own, never stored twice.
+
+    BYTES tensors hold an object array of `bytes`; BF16 tensors hold float32.
+    """
+
+    name: str
+    datatype: Datatype
+    data: Array
+    parameters: Parameters = field(default_factory=no_parameters)
+
+
+@dataclass(slots=True)
+class InferenceRequest:
+    """One caller's question, whichever front it came through.
+
+    Attributes:
+        model_version: None lets the server choose.
+        outputs: names in the order wanted; empty means the model's default outputs.
+        parameters: the model's own; what concerns transport was taken out by the front.
+        deadline: in the event loop's time (seconds, monotonic).
+    """
+
+    model_name: str
+    inputs: Sequence[Tensor]
+    id: str
+    deadline: float
+    model_version: str | None = None
+    outputs: Sequence[str] = ()
+    parameters: Parameters = field(default_factory=no_parameters)
+
+
+@dataclass(slots=True)
+class InferenceResponse:
+    """One caller's answer; `outputs` are in the order that was asked for."""
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: Sequence[Tensor]
+    parameters: Parameters = field(default_factory=no_parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetadata:
+    """What a model declares of one tensor.
+
+    Attributes:
+        shape: the full shape with the batch axis; -1 is any size.
+        allow_nan: False makes the data plane refuse NaN and infinities before they are queued.
+        parameters: shown in the REST metadata, e.g. class labels.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    allow_nan: bool = True
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What `GET /v2/models/{model}` and the ModelMetadata RPC answer."""
+
+    name: str
+    versions: Sequence[str]
+    platform: str
+    inputs: Sequence[TensorMetadata]
+    outputs: Sequence[TensorMetadata]
+    optional_outputs: Sequence[TensorMetadata] = ()
+    named_inputs: Sequence[TensorMetadata] = ()
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+class ModelState(enum.Enum):
+    """The life of one loaded version."""
+
+    LOADING = "LOADING"
+    WARMING = "WARMING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNLOADED = "UNLOADED"
+    FAILED = "FAILED"

@@ -1,0 +1,58 @@
+"""How one model is to be served, in Triton's words.  `oipserver.config` fills and checks these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicBatching:
+    """When requests are merged, and how many may wait.
+
+    Attributes:
+        max_queue_delay_microseconds: longest wait for company; None follows the measured batch time.
+        max_queue_size: requests that may wait for this model; one more is refused.
+        max_queue_bytes: tensor bytes that may wait for this model.
+        retry_failed: run a failed batch again by halves, so that a bad request fails alone.
+    """
+
+    max_queue_delay_microseconds: int | None = None
+    max_queue_size: int = 2048
+    max_queue_bytes: int = 512 * 2**20
+    retry_failed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """Where a model runs.
+
+    Attributes:
+        count: threads that may call `predict` at the same time.
+        placement: "auto" follows the measured cost, "inline" is the event loop, "thread" never is.
+    """
+
+    count: int = 1
+    placement: Literal["auto", "inline", "thread"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model.
+
+    Attributes:
+        model_uri: a local path (file or directory), or a file:// URI of one.
+        runtime: the entry-point name of the runtime that loads it.
+        max_batch_size: rows per call of `predict`; 0 means that the model has no batch axis.
+        parameters: handed to the runtime as they are.
+    """
+
+    name: str
+    runtime: str
+    model_uri: str = ""
+    version: str = "1"
+    max_batch_size: int = 1024
+    dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
+    instance_group: InstanceGroup = field(default_factory=InstanceGroup)
+    parameters: Mapping[str, object] = field(default_factory=dict)

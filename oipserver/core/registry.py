@@ -1,0 +1,210 @@
+"""What is loaded: the versions of each model and the state that each is in.
+
+LOADING → WARMING → READY → UNLOADING → UNLOADED, and FAILED from the first two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from oipserver.core.contract import Contract
+from oipserver.core.errors import Fault, InvalidInput, NotFound, NotReady, printable
+from oipserver.core.executor import Executor
+from oipserver.core.messages import ModelState
+from oipserver.core.model import Model
+from oipserver.core.model_config import ModelConfig
+from oipserver.core.observer import Observer
+from oipserver.core.scheduler import Budget, Scheduler
+from oipserver.core.threads import in_daemon_thread
+
+logger = logging.getLogger("oipserver.registry")
+
+TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
+    ModelState.LOADING: frozenset({ModelState.WARMING, ModelState.FAILED}),
+    ModelState.WARMING: frozenset({ModelState.READY, ModelState.FAILED}),
+    ModelState.READY: frozenset({ModelState.UNLOADING}),
+    ModelState.UNLOADING: frozenset({ModelState.UNLOADED}),
+    ModelState.FAILED: frozenset({ModelState.UNLOADED}),
+    ModelState.UNLOADED: frozenset(),
+}
+
+# Row counts that are measured before READY, so that placement and waiting start from facts.
+WARM_UP_ROWS = (1, 8, 64)
+_WARM_UP_PATIENCE = 1.0
+
+Load: TypeAlias = Callable[[ModelConfig], Model]
+
+
+class Version:
+    """One version of one model.  `contract` and `scheduler` exist from WARMING on.
+
+    Attributes:
+        reason: why it is FAILED, in words; empty otherwise.
+    """
+
+    def __init__(self, config: ModelConfig, observer: Observer) -> None:
+        self.config = config
+        self.state = ModelState.LOADING
+        self.reason = ""
+        self.contract: Contract
+        self.scheduler: Scheduler
+        self._executor: Executor | None = None
+        self._observer = observer
+        observer.state(config.name, config.version, self.state)
+
+    def open(self, contract: Contract, executor: Executor, scheduler: Scheduler) -> None:
+        """The model is in memory."""
+        self.contract, self._executor, self.scheduler = contract, executor, scheduler
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers infer requests now."""
+        return self.state is ModelState.READY
+
+    @property
+    def depth(self) -> int:
+        """Requests waiting for this version."""
+        return self.scheduler.depth if self._executor is not None else 0
+
+    def enter(self, state: ModelState, reason: str = "") -> None:
+        """Change the state along the table."""
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"{self.config.name} cannot go from {self.state.value} to {state.value}")
+        self.state = state
+        self.reason = reason
+        self._observer.state(self.config.name, self.config.version, state)
+
+    def abandon(self, fault: Fault) -> None:
+        """Fail whatever still waits or runs."""
+        if self._executor is not None:
+            self.scheduler.abandon(fault)
+
+    async def close(self) -> None:
+        """Finish what is queued and running, then let go of the model."""
+        if self.ready:
+            self.enter(ModelState.UNLOADING)
+        if self._executor is not None:
+            await self.scheduler.drain()
+            self._executor.close()
+            await in_daemon_thread(self.contract.model.close, f"close-{self.config.name}")
+        if self.state in (ModelState.UNLOADING, ModelState.FAILED):
+            self.enter(ModelState.UNLOADED)
+
+
+class Registry:
+    """All versions, by model name.  Loop-only.
+
+    Args:
+        load: finds the runtime and loads; called on a thread of its own for each version.
+        budget: bounds what waits in the whole server.
+    """
+
+    def __init__(self, load: Load, budget: Budget, observer: Observer) -> None:
+        self._load = load
+        self._budget = budget
+        self._observer = observer
+        self._models: dict[str, dict[str, Version]] = {}
+
+    def versions(self) -> list[Version]:
+        """Every version, in order of configuration."""
+        return [version for versions in self._models.values() for version in versions.values()]
+
+    def names(self, model: str) -> list[str]:
+        """The versions of one model, oldest first."""
+        return sorted(self._models[model], key=_version_order)
+
+    def find(self, model: str, version: str | None) -> Version:
+        """The version asked for; without one, the newest that is ready, else the newest.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        versions = self._models.get(model)
+        if versions is None:
+            raise NotFound(f"no model '{printable(model)}'")
+        if version is not None:
+            if version not in versions:
+                known = ", ".join(self.names(model))
+                raise NotFound(f"model '{model}' has no version '{printable(version)}'; it has {known}")
+            return versions[version]
+        if len(versions) == 1:
+            return next(iter(versions.values()))
+        return max(versions.values(), key=lambda one: (one.ready, _version_order(one.config.version)))
+
+    def ready(self, model: str, version: str | None) -> Version:
+        """As `find`, for a version that serves now.
+
+        Raises:
+            NotFound: no such model or version.
+            NotReady: it does not serve now.
+        """
+        found = self.find(model, version)
+        if not found.ready:
+            raise NotReady(f"model '{model}' version '{found.config.version}' is {found.state.value}")
+        return found
+
+    async def load(self, config: ModelConfig) -> Version:
+        """Load, warm up, serve.  A failure leaves the version FAILED with its reason; it is not raised."""
+        version = Version(config, self._observer)
+        self._models.setdefault(config.name, {})[config.version] = version
+        try:
+            await self._prepare(version)
+        except Exception as error:
+            reason = error.message if isinstance(error, Fault) else str(error) or type(error).__name__
+            logger.error("model '%s' version '%s' failed to load: %s", config.name, config.version, reason)
+            logger.debug("traceback", exc_info=error)
+            version.enter(ModelState.FAILED, printable(reason, 1024))
+        else:
+            version.enter(ModelState.READY)
+        return version
+
+    async def _prepare(self, version: Version) -> None:
+        config, loop = version.config, asyncio.get_running_loop()
+        model = await in_daemon_thread(lambda: self._load(config), f"load-{config.name}")
+        contract = Contract(model, config.name, batched=config.max_batch_size > 0)
+        executor = Executor(model, config.instance_group, loop, config.name)
+        version.open(
+            contract, executor, Scheduler(contract, executor, config, self._budget, self._observer, loop)
+        )
+        version.enter(ModelState.WARMING)
+        await warm_up(contract, executor)
+
+    def abandon(self, fault: Fault) -> None:
+        """Fail whatever still waits or runs."""
+        for version in self.versions():
+            version.abandon(fault)
+
+    async def close(self) -> None:
+        """Let every version finish what it has, then give back what it holds."""
+        await asyncio.gather(*(version.close() for version in self.versions()))
+
+
+def _version_order(version: str) -> tuple[int, int, str]:
+    """Numbers by value, before everything that is not a number."""
+    return (0, int(version), version) if version.isdecimal() else (1, 0, version)
+
+
+async def warm_up(contract: Contract, executor: Executor) -> None:
+    """Call the model as requests will, so that the first of them is as fast as the hundredth.
+
+    Raises:
+        Fault: the model cannot compute its own example, or does not answer what it announces.
+    """
+    model = contract.model
+    defaults = tuple(output.name for output in model.outputs)
+    sizes = WARM_UP_ROWS if contract.batched else (1,)
+    calls = [(rows, defaults) for rows in sizes]
+    calls += [(1, (output.name,)) for output in model.optional_outputs]
+    for rows, outputs in calls:
+        work = contract.example(rows, outputs)
+        try:
+            answer = await executor.call(work)
+        except InvalidInput as fault:
+            logger.info("warm-up of '%s' skipped: no valid example (%s)", contract.name, fault)
+            return
+        contract.check_answer(answer, outputs, rows)
+        if executor.costs.estimate(rows) > _WARM_UP_PATIENCE:
+            break

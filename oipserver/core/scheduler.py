@@ -1,0 +1,408 @@
+"""The micro-batcher of one loaded version.  It lives on the event loop and is never touched elsewhere.
+
+Rule 1: a request leaves exactly once (answered, failed, expired, cancelled or refused), and the way that it
+leaves never holds up a neighbour.
+
+Rule 2: batches form by themselves.  While the model is busy, the queue fills.  When it is free, whatever
+arrives in one turn of the loop goes together.  After a batch of k requests with m already waiting, k + m
+callers are expected back: the next batch starts as soon as that many wait, or after half of the model's own
+batch time, 5 ms at most.  So a lone caller never waits, and a cheap model waits for nobody.
+
+Rule 3: the oldest request picks the key; everybody waiting with the same key rides along, in order of
+arrival, up to `max_batch_size` rows.  A request with more rows than that, or without a key, travels alone.
+
+Rule 4: a failed batch of several is run again by halves, so that the guilty request fails alone.  A broken
+model is not called for each of them: after enough failures in a row without one success, all have failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from oipserver.core.batch import split
+from oipserver.core.contract import Contract, Work
+from oipserver.core.errors import DeadlineExceeded, Fault, InferenceFailed, NotReady, Overloaded
+from oipserver.core.executor import Executor
+from oipserver.core.messages import Arrays
+from oipserver.core.model_config import ModelConfig
+from oipserver.core.observer import Observer
+
+logger = logging.getLogger("oipserver.scheduler")
+
+MAX_COMPANY_WAIT = 0.005
+# Below this a timer is not worth its price: the end of this turn of the loop is soon enough.
+_TIMER_FROM = 0.0005
+# Callers of the last batch who are not back after this time are not expected any more.
+_EXPECTATION_LIFETIME = 0.05
+
+Answer: TypeAlias = Callable[[Arrays | Fault], None]
+
+
+class Budget:
+    """Requests and tensor bytes that may wait in the whole server; schedulers share one."""
+
+    def __init__(self, max_requests: int, max_bytes: int) -> None:
+        self.max_requests = max_requests
+        self.max_bytes = max_bytes
+        self.requests = 0
+        self.bytes = 0
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether one more request of `nbytes` may wait."""
+        return self.requests < self.max_requests and self.bytes + nbytes <= self.max_bytes
+
+    def take(self, nbytes: int) -> None:
+        """One request waits."""
+        self.requests += 1
+        self.bytes += nbytes
+
+    def give_back(self, nbytes: int) -> None:
+        """One request waits no more."""
+        self.requests -= 1
+        self.bytes -= nbytes
+
+
+class Ticket:
+    """One request inside the scheduler.  `cancel` when the caller has left."""
+
+    __slots__ = ("_answer", "_scheduler", "deadline", "submitted", "work")
+
+    def __init__(self, scheduler: Scheduler, work: Work, deadline: float, answer: Answer) -> None:
+        self.work = work
+        self.deadline = deadline
+        self.submitted = time.monotonic()
+        self._scheduler = scheduler
+        self._answer: Answer | None = answer
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has left already."""
+        return self._answer is None
+
+    def cancel(self) -> None:
+        """Leave without an answer; does nothing when it has left before."""
+        if self._answer is not None:
+            self._answer = None
+            self._scheduler.forget(self)
+
+    def leave(self, result: Arrays | Fault) -> None:
+        """Leave with an answer; does nothing when it has left before."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        try:
+            answer(result)
+        except Exception:
+            logger.exception("a front failed to take an answer")
+
+
+class _Batch:
+    """Tickets that are computed together; `trial` is shared by the halves of a failed batch."""
+
+    __slots__ = ("rows", "tickets", "trial")
+
+    def __init__(self, tickets: Sequence[Ticket], trial: _Trial | None = None) -> None:
+        self.tickets = tickets
+        self.rows = sum(ticket.work.rows for ticket in tickets)
+        self.trial = trial
+
+
+class _Trial:
+    """Tells a bad request in a good model from a broken model (Rule 4)."""
+
+    __slots__ = ("_failures_left",)
+
+    def __init__(self, requests: int) -> None:
+        self._failures_left = 2 * requests.bit_length()
+
+    def succeeded(self) -> None:
+        """The model works: every failure from now on is a request's own."""
+        self._failures_left = 1 << 30
+
+    def model_is_broken(self) -> bool:
+        """Count one more failure."""
+        self._failures_left -= 1
+        return self._failures_left < 0
+
+
+class Scheduler:
+    """Queue, batches and deadlines of one loaded version.
+
+    Args:
+        contract: checks what the model returns.
+        executor: has `config.instance_group.count` slots.
+        budget: shared by all schedulers of the server.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        executor: Executor,
+        config: ModelConfig,
+        budget: Budget,
+        observer: Observer,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._contract = contract
+        self._executor = executor
+        self._config = config
+        self._batching = config.dynamic_batching
+        self._budget = budget
+        self._observer = observer
+        self._loop = loop
+        self._waiting: dict[Ticket, None] = {}
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._halves: deque[_Batch] = deque()
+        self._running: set[_Batch] = set()
+        self._expected = 1
+        self._last_end = 0.0
+        self._flush_soon: asyncio.Handle | None = None
+        self._flush_later: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = float("inf")
+        self._idle: asyncio.Event = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    @property
+    def depth(self) -> int:
+        """Requests waiting, not counting those that the model computes now."""
+        return len(self._waiting)
+
+    def submit(self, work: Work, deadline: float, answer: Answer) -> Ticket:
+        """Queue checked work; `answer` is called once, later, unless the ticket is cancelled.
+
+        Args:
+            deadline: in `time.monotonic` seconds.
+
+        Raises:
+            Overloaded: a bounded queue is full.
+            NotReady: this version is being unloaded.
+            DeadlineExceeded: the deadline has passed already.
+        """
+        if self._closed:
+            raise NotReady(f"model '{self._config.name}' is being unloaded")
+        ticket = Ticket(self, work, deadline, answer)
+        if deadline <= ticket.submitted:
+            raise DeadlineExceeded("the deadline passed before the request was queued")
+        self._check_room(work.nbytes)
+        self._waiting[ticket] = None
+        self._waiting_rows += work.rows
+        self._waiting_bytes += work.nbytes
+        self._budget.take(work.nbytes)
+        self._idle.clear()
+        if deadline < self._watch_at:
+            self._watch_until(deadline)
+        self._plan(ticket.submitted)
+        return ticket
+
+    def forget(self, ticket: Ticket) -> None:
+        """A ticket was cancelled: give back what it held, let neighbours go on."""
+        if ticket in self._waiting:
+            self._take(ticket)
+            self._check_idle()
+
+    async def drain(self) -> None:
+        """Refuse new work and wait until nothing waits or runs."""
+        self._closed = True
+        await self._idle.wait()
+
+    def abandon(self, fault: Fault) -> None:
+        """Refuse new work and fail whatever waits or runs."""
+        self._closed = True
+        for ticket in [*self._waiting, *self._underway()]:
+            self._expel(ticket, fault)
+        self._check_idle()
+
+    # --- when to start a batch (Rule 2) ---
+
+    def _check_room(self, nbytes: int) -> None:
+        batching = self._batching
+        if len(self._waiting) >= batching.max_queue_size:
+            raise Overloaded(f"model '{self._config.name}' has {len(self._waiting)} requests waiting")
+        if self._waiting_bytes + nbytes > batching.max_queue_bytes:
+            raise Overloaded(f"model '{self._config.name}' has {self._waiting_bytes} bytes waiting")
+        if not self._budget.has_room(nbytes):
+            raise Overloaded(f"the server has {self._budget.requests} requests waiting")
+
+    def _plan(self, now: float) -> None:
+        """See to it that a flush comes, when something waits and the model is free."""
+        if self._flush_soon is not None or not self._executor.free or not (self._waiting or self._halves):
+            return
+        wait = self._company_wait(now)
+        if wait < _TIMER_FROM:
+            self._flush_soon = self._loop.call_soon(self._flush)
+        elif self._flush_later is None:
+            self._flush_later = self._loop.call_later(wait, self._flush)
+
+    def _company_wait(self, now: float) -> float:
+        if self._halves or self._waiting_rows >= self._config.max_batch_size:
+            return 0.0
+        delay = self._batching.max_queue_delay_microseconds
+        if delay is not None:
+            return delay / 1e6
+        if len(self._waiting) >= self._expected or now - self._last_end > _EXPECTATION_LIFETIME:
+            return 0.0
+        return min(MAX_COMPANY_WAIT, self._executor.costs.estimate(self._waiting_rows) / 2)
+
+    def _flush(self) -> None:
+        for handle in (self._flush_soon, self._flush_later):
+            if handle is not None:
+                handle.cancel()
+        self._flush_soon = self._flush_later = None
+        while self._executor.free and (batch := self._next_batch()):
+            self._start(batch)
+            if (
+                self._flush_soon or self._flush_later
+            ):  # it ran inline and the next is planned: yield to the loop
+                break
+        self._check_idle()
+
+    # --- what goes into it (Rule 3) ---
+
+    def _next_batch(self) -> _Batch | None:
+        while self._halves:
+            batch = self._halves.popleft()
+            alive = [ticket for ticket in batch.tickets if not ticket.gone]
+            if alive:
+                return _Batch(alive, batch.trial)
+        tickets = self._ride_together()
+        return _Batch(tickets) if tickets else None
+
+    def _ride_together(self) -> list[Ticket]:
+        now = time.monotonic()
+        if now >= self._watch_at:
+            self._expire(self._waiting, now)
+        taken: list[Ticket] = []
+        rows = 0
+        for ticket in self._waiting:
+            work = ticket.work
+            if not taken:
+                key = work.key
+            elif work.key != key or rows + work.rows > self._config.max_batch_size:
+                continue
+            taken.append(ticket)
+            rows += work.rows
+            if key is None or rows >= self._config.max_batch_size:
+                break
+        for ticket in taken:
+            self._take(ticket)
+        return taken
+
+    def _take(self, ticket: Ticket) -> None:
+        del self._waiting[ticket]
+        self._waiting_rows -= ticket.work.rows
+        self._waiting_bytes -= ticket.work.nbytes
+        self._budget.give_back(ticket.work.nbytes)
+
+    # --- running it ---
+
+    def _start(self, batch: _Batch) -> None:
+        self._running.add(batch)
+        started = time.monotonic()
+
+        def done(result: Arrays | Fault, seconds: float) -> None:
+            self._ended(batch, result, seconds, started)
+
+        self._executor.run([ticket.work for ticket in batch.tickets], batch.rows, done)
+
+    def _ended(self, batch: _Batch, result: Arrays | Fault, seconds: float, started: float) -> None:
+        self._running.discard(batch)
+        if not isinstance(result, Fault):
+            result = self._checked(batch, result)
+        if isinstance(result, Fault):
+            self._failed(batch, result)
+        else:
+            self._answered(batch, result)
+        waits = [started - ticket.submitted for ticket in batch.tickets]
+        self._observer.batch(self._config.name, self._config.version, batch.rows, seconds, waits)
+        self._last_end = time.monotonic()
+        self._expected = len(batch.tickets) + len(self._waiting)
+        self._plan(self._last_end)
+        self._check_idle()
+
+    def _checked(self, batch: _Batch, result: Arrays) -> Arrays | Fault:
+        try:
+            return self._contract.check_answer(result, batch.tickets[0].work.outputs, batch.rows)
+        except InferenceFailed as fault:
+            logger.error("model '%s' %s", self._config.name, fault)
+            return InferenceFailed("the model returned an answer that is not what it announces")
+
+    def _answered(self, batch: _Batch, outputs: Arrays) -> None:
+        if batch.trial:
+            batch.trial.succeeded()
+        if len(batch.tickets) == 1:
+            batch.tickets[0].leave(outputs)
+            return
+        pieces = split(outputs, [ticket.work.rows for ticket in batch.tickets])
+        for ticket, piece in zip(batch.tickets, pieces, strict=True):
+            ticket.leave(piece)
+
+    # --- when it failed (Rule 4) ---
+
+    def _failed(self, batch: _Batch, fault: Fault) -> None:
+        tickets = batch.tickets
+        trial = batch.trial or _Trial(len(tickets))
+        # Only a failing model can be broken; data at fault says nothing about the model.
+        broken = isinstance(fault, InferenceFailed) and trial.model_is_broken()
+        if len(tickets) > 1 and not self._batching.retry_failed:
+            # Whose data was at fault is not known, and one caller's text is not for another.
+            fault, broken = InferenceFailed("the batch of this request failed"), True
+        if len(tickets) == 1 or broken:
+            for ticket in tickets:
+                ticket.leave(fault)
+            if broken:
+                self._give_up(trial, fault)
+            return
+        middle = len(tickets) // 2
+        self._halves.appendleft(_Batch(tickets[middle:], trial))
+        self._halves.appendleft(_Batch(tickets[:middle], trial))
+
+    def _give_up(self, trial: _Trial, fault: Fault) -> None:
+        for batch in [batch for batch in self._halves if batch.trial is trial]:
+            self._halves.remove(batch)
+            for ticket in batch.tickets:
+                ticket.leave(fault)
+
+    # --- deadlines ---
+
+    def _watch_until(self, deadline: float) -> None:
+        """One timer for the earliest deadline; it costs nothing per request."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch_at = deadline
+        self._watch = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._on_watch)
+
+    def _on_watch(self) -> None:
+        # Timers count in whole milliseconds of the loop's cached clock: a millisecond early is on time.
+        now = time.monotonic() + 0.001
+        self._watch, self._watch_at = None, float("inf")
+        self._expire(self._waiting, now)
+        self._expire(self._underway(), now)
+        deadlines = [ticket.deadline for ticket in (*self._waiting, *self._underway())]
+        if deadlines:
+            self._watch_until(min(deadlines))
+        self._check_idle()
+
+    def _underway(self) -> list[Ticket]:
+        batches = (*self._running, *self._halves)
+        return [ticket for batch in batches for ticket in batch.tickets if not ticket.gone]
+
+    def _expire(self, tickets: dict[Ticket, None] | list[Ticket], now: float) -> None:
+        for ticket in [ticket for ticket in tickets if ticket.deadline <= now]:
+            self._expel(ticket, DeadlineExceeded("the deadline passed before the answer was there"))
+
+    def _expel(self, ticket: Ticket, fault: Fault) -> None:
+        if ticket in self._waiting:
+            self._take(ticket)
+        ticket.leave(fault)
+
+    def _check_idle(self) -> None:
+        if not (self._waiting or self._running or self._halves):
+            self._idle.set()
