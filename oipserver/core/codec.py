@@ -23,8 +23,8 @@ from oipserver.core.messages import Array
 MAX_RANK = 32
 MAX_DIMENSION = 2**31
 MAX_ELEMENTS = 2**26
-# An integer written as a JSON float is taken for what it says as long as a double can say it exactly.
-_EXACT_FLOAT = 2.0**53
+# An integer written as a JSON float is taken for what it says as long as no other one reads the same.
+_EXACT_BELOW = 2.0**53
 _LENGTH = struct.Struct("<I")
 _FLOAT_TYPES: frozenset[type] = frozenset((float, int, type(None)))
 
@@ -42,22 +42,22 @@ def check_shape(shape: Sequence[object], tensor: str) -> int:
     count, unknown = 1, 0
     for dimension in shape:
         if type(dimension) is not int:
-            raise BadRequest(
-                f"tensor '{printable(tensor)}': shape must hold integers, got '{printable(dimension)}'"
-            )
+            # A list may be deep or huge: its text is not made.
+            came = "a list or object" if isinstance(dimension, list | dict) else f"'{printable(dimension)}'"
+            raise BadRequest(f"tensor '{printable(tensor)}': shape must hold integers, got {came}")
         if dimension == -1:
             unknown += 1
         elif not 0 <= dimension <= MAX_DIMENSION:
             raise BadRequest(f"tensor '{printable(tensor)}': shape has dimension {printable(dimension)}")
         else:
-            count *= dimension
+            count *= dimension or 1  # behind a 0, too: numpy itself refuses [0, 2^31, 2^31]
             if count > MAX_ELEMENTS:
                 raise BadRequest(f"tensor '{printable(tensor)}': shape has more than {MAX_ELEMENTS} elements")
     if unknown > 1:
         raise BadRequest(
             f"tensor '{printable(tensor)}': shape has {unknown} unknown dimensions, at most one -1"
         )
-    return count
+    return 0 if 0 in shape else count
 
 
 def infer_shape(shape: Sequence[int], count: int, tensor: str) -> tuple[int, ...]:
@@ -66,14 +66,21 @@ def infer_shape(shape: Sequence[int], count: int, tensor: str) -> tuple[int, ...
     Raises:
         BadRequest: when the shape is wrong in itself, or no size fits.
     """
-    known = check_shape(shape, tensor)
+    return _filled(shape, check_shape(shape, tensor), count, tensor)
+
+
+def _filled(shape: Sequence[int], known: int, count: int, tensor: str) -> tuple[int, ...]:
     if -1 not in shape:
         return tuple(shape)
     if known == 0 or count % known:
         raise BadRequest(
-            f"tensor '{printable(tensor)}': no size for -1 in shape {list(shape)} fits {count} elements"
+            f"tensor '{printable(tensor)}': no size for -1 in shape {_shown(shape)} fits {count} elements"
         )
     return tuple(count // known if dimension == -1 else dimension for dimension in shape)
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return printable(list(shape))
 
 
 # --- raw bytes ---------------------------------------------------------------------------------------------
@@ -87,15 +94,16 @@ def decode_raw(data: bytes | memoryview, datatype: Datatype, shape: Sequence[int
     Raises:
         BadRequest: when the byte count is not the shape's, or a BYTES length prefix lies.
     """
-    if datatype is BYTES:
-        elements = _decode_elements(memoryview(data), tensor)
-        return _object_array(elements, _expect(shape, len(elements), tensor))
-    count, left = divmod(len(data), datatype.itemsize)
     known = check_shape(shape, tensor)
+    if datatype is BYTES:
+        elements = _decode_elements(memoryview(data), MAX_ELEMENTS if -1 in shape else known, tensor)
+        return _object_array(elements, _expect(shape, known, len(elements), tensor))
+    count, left = divmod(len(data), datatype.itemsize)
     if left or (count != known and -1 not in shape):
+        expected = f"{'a multiple of ' if -1 in shape else ''}{known * datatype.itemsize} bytes"
         raise BadRequest(
-            f"tensor '{printable(tensor)}': {datatype} of shape {list(shape)} takes "
-            f"{known * datatype.itemsize} bytes, got {len(data)}"
+            f"tensor '{printable(tensor)}': {datatype} of shape {_shown(shape)} takes {expected}, "
+            f"got {len(data)}"
         )
     if datatype is BF16:
         upper = np.frombuffer(data, "<u2").astype("<u4")
@@ -104,7 +112,7 @@ def decode_raw(data: bytes | memoryview, datatype: Datatype, shape: Sequence[int
         array = np.frombuffer(data, datatype.dtype.newbyteorder("<"))
     if datatype is BOOL and count and array.view(np.uint8).max() > 1:
         raise BadRequest(f"tensor '{printable(tensor)}': BOOL takes bytes 0 and 1")
-    return array.reshape(infer_shape(shape, count, tensor))
+    return array.reshape(_filled(shape, known, count, tensor))
 
 
 def encode_raw(data: Array, datatype: Datatype) -> bytes:
@@ -123,10 +131,14 @@ def _round_bf16(data: Array) -> Array:
     return np.where(np.isnan(data), (bits >> 16) | 0x40, rounded).astype("<u2")
 
 
-def _decode_elements(data: memoryview, tensor: str) -> list[bytes]:
+def _decode_elements(data: memoryview, most: int, tensor: str) -> list[bytes]:
     elements: list[bytes] = []
     position, end = 0, len(data)
     while position < end:
+        if len(elements) == most:
+            raise BadRequest(
+                f"tensor '{printable(tensor)}': {end - position} bytes follow the {most} BYTES elements"
+            )
         start = position + 4
         if start > end:
             raise BadRequest(f"tensor '{printable(tensor)}': BYTES ends inside a length prefix")
@@ -151,8 +163,9 @@ def decode_list(data: Sequence[Any], datatype: Datatype, shape: Sequence[int], t
     Raises:
         BadRequest: wrong count or nesting; a value that is not of the datatype or out of its range.
     """
+    known = check_shape(shape, tensor)
     flat = _flatten(data, shape, tensor)
-    resolved = _expect(shape, len(flat), tensor)
+    resolved = _expect(shape, known, len(flat), tensor)
     types = set(map(type, flat))
     if datatype is BYTES:
         _only(types, {str}, datatype, tensor, "strings")
@@ -185,20 +198,17 @@ def _check_rows(rows: Sequence[Any], dimension: Sequence[int], shape: Sequence[i
         if type(row) is not list or len(row) != size:
             came = len(row) if type(row) is list else _JSON_NAMES.get(type(row), "a number")
             raise BadRequest(
-                f"tensor '{printable(tensor)}': data must be flat, or nested exactly as shape {list(shape)}; "
-                f"expected a list of {size}, got {came}"
+                f"tensor '{printable(tensor)}': data must be flat, or nested exactly as shape "
+                f"{_shown(shape)}; expected a list of {size}, got {came}"
             )
 
 
-def _expect(shape: Sequence[int], count: int, tensor: str) -> tuple[int, ...]:
-    known = check_shape(shape, tensor)
-    if -1 in shape:
-        return infer_shape(shape, count, tensor)
-    if known != count:
+def _expect(shape: Sequence[int], known: int, count: int, tensor: str) -> tuple[int, ...]:
+    if known != count and -1 not in shape:
         raise BadRequest(
-            f"tensor '{printable(tensor)}': shape {list(shape)} has {known} elements, data has {count}"
+            f"tensor '{printable(tensor)}': shape {_shown(shape)} has {known} elements, data has {count}"
         )
-    return tuple(shape)
+    return _filled(shape, known, count, tensor)
 
 
 def _only(types: set[type], allowed: Set[type], datatype: Datatype, tensor: str, expected: str) -> None:
@@ -220,7 +230,7 @@ _JSON_NAMES: dict[type, str] = {
 
 
 def _integral(value: float, datatype: Datatype, tensor: str) -> int:
-    if type(value) is float and not (value.is_integer() and abs(value) <= _EXACT_FLOAT):
+    if type(value) is float and not (value.is_integer() and abs(value) < _EXACT_BELOW):
         raise BadRequest(f"tensor '{printable(tensor)}': {datatype} takes integers, got {printable(value)}")
     return int(value)
 
@@ -252,7 +262,7 @@ def cast_float(source: Array, datatype: Datatype, tensor: str) -> Array:
         return source
     with np.errstate(over="ignore"):
         cast: Array = source.astype(datatype.dtype)
-    if datatype.dtype.itemsize < source.dtype.itemsize:
+    if not np.can_cast(source.dtype, datatype.dtype):
         overflown = np.isinf(cast) & np.isfinite(source)
         if overflown.any():
             raise BadRequest(

@@ -68,10 +68,8 @@ class Contract:
             BadRequest: tensors that are not this model's: names, count, datatype, shape, empty batch.
             Unprocessable: NaN or infinity where the model refuses them.
         """
-        declared = self._match(request.inputs)
         inputs = {
-            metadata.name: self._tensor(tensor, metadata)
-            for tensor, metadata in zip(request.inputs, declared, strict=True)
+            metadata.name: self._tensor(tensor, metadata) for tensor, metadata in self._match(request.inputs)
         }
         rows = self._rows(inputs)
         outputs = self._requested(request.outputs)
@@ -85,15 +83,16 @@ class Contract:
             key=_key(inputs, outputs, parameters) if self._shareable else None,
         )
 
-    def _match(self, tensors: Sequence[Tensor]) -> Sequence[TensorMetadata]:
-        """The declaration of each tensor, in the request's order."""
+    def _match(self, tensors: Sequence[Tensor]) -> Iterable[tuple[Tensor, TensorMetadata]]:
+        """Each tensor with its declaration, in the declared order whatever the request's is."""
         if len(tensors) == 1 and len(self._inputs) == 1 and tensors[0].name not in self._named:
             # Clients and tutorials name a single input as they like (MLServer and KServe accept that).
-            return tuple(self._inputs.values())
+            return zip(tensors, self._inputs.values(), strict=True)
         names = [tensor.name for tensor in tensors]
         declared = self._named if self._named and self._named.keys() >= set(names) else self._inputs
         self._check_names(names, declared)
-        return [declared[name] for name in names]
+        brought = dict(zip(names, tensors, strict=True))
+        return [(brought[name], metadata) for name, metadata in declared.items()]
 
     def _check_names(self, names: Sequence[str], declared: Mapping[str, TensorMetadata]) -> None:
         expected = _quoted(declared)
@@ -132,8 +131,13 @@ class Contract:
         rows = next(iter(sizes.values()), 1)
         if any(size != rows for size in sizes.values()):
             raise BadRequest(f"inputs of model '{self.name}' differ in rows: {sizes}")
-        if rows == 0:
-            raise BadRequest(f"the request to model '{self.name}' holds no rows: the first dimension is 0")
+        for name, array in inputs.items():
+            # Without columns, too: rows that cost the caller nothing would cost the model.
+            if not array.size:
+                raise BadRequest(
+                    f"input '{name}' of model '{self.name}' holds no rows or no columns: "
+                    f"shape {list(array.shape)}"
+                )
         return rows
 
     def _requested(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -151,7 +155,7 @@ class Contract:
     def _declared_parameters(self, parameters: Parameters) -> Parameters:
         if not self._parameters or not parameters:
             return NO_PARAMETERS
-        return {name: value for name, value in parameters.items() if name in self._parameters}
+        return {name: parameters[name] for name in self._parameters if name in parameters}
 
     def output(self, name: str) -> TensorMetadata:
         """The declaration of an output that `check` let through."""
@@ -182,8 +186,11 @@ class Contract:
             raise InferenceFailed(
                 f"returned shape {list(array.shape)} for output '{metadata.name}', announced {list(shape)}"
             )
-        if self.batched and array.shape[0] != rows:
-            raise InferenceFailed(f"returned {array.shape[0]} rows for {rows} in output '{metadata.name}'")
+        if self.batched and array.shape[:1] != (rows,):
+            came = array.shape[0] if array.ndim else "no"
+            raise InferenceFailed(f"returned {came} rows for {rows} in output '{metadata.name}'")
+        if metadata.datatype is BYTES and not all(isinstance(element, bytes) for element in array.flat):
+            raise InferenceFailed(f"returned objects that are not bytes in output '{metadata.name}'")
         return array
 
     def example(self, rows: int, outputs: tuple[str, ...]) -> Work:
@@ -199,7 +206,8 @@ def _key(inputs: Mapping[str, Array], outputs: tuple[str, ...], parameters: Para
     return (
         tuple((name, array.shape[1:]) for name, array in inputs.items()),
         outputs,
-        tuple(parameters.items()),
+        # As text: True, 1 and 1.0 are equal and yet not the same parameter.
+        tuple((name, repr(value)) for name, value in parameters.items()),
     )
 
 
@@ -246,7 +254,7 @@ def _cast(tensor: Tensor, metadata: TensorMetadata) -> Array:
 
 def _caster(have: Datatype, want: Datatype) -> Callable[[Array, Datatype, str], Array] | None:
     exact = (BOOL, BYTES)
-    if have in exact or want in exact or (have.is_float and not want.is_float):
+    if have in exact or want in exact or not np.can_cast(have.dtype, want.dtype, "same_kind"):
         return None
     return cast_float if want.is_float else _cast_integer
 

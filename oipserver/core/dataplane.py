@@ -107,6 +107,16 @@ class DataPlane:
             parameters=model.parameters,
         )
 
+    def serving(self, name: str, version: str | None) -> tuple[str, str]:
+        """Model and version that would answer now.
+
+        Raises:
+            NotFound: no such model or version.
+            NotReady: it does not serve now.
+        """
+        config = self._registry.ready(name, version).config
+        return config.name, config.version
+
     def submit(self, request: InferenceRequest, reply: Reply, admission: Admission | None = None) -> Ticket:
         """Check and queue a request; `reply` is called once, later, unless the ticket is cancelled.
 

@@ -80,9 +80,8 @@ def parse_datatype(name: object, tensor: str) -> Datatype:
     datatype = DATATYPES.get(name) if isinstance(name, str) else None
     if datatype is None:
         expected = ", ".join(DATATYPES)
-        raise BadRequest(
-            f"tensor '{printable(tensor)}': datatype must be one of {expected}; got '{printable(name)}'"
-        )
+        came = f"'{printable(name)}'" if isinstance(name, str) else "no string"
+        raise BadRequest(f"tensor '{printable(tensor)}': datatype must be one of {expected}; got {came}")
     return datatype
 
 

@@ -64,6 +64,7 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Give back what the model holds; called once, when nothing runs in it any more."""
+        return
 
 
 class Runtime(Protocol):

@@ -76,16 +76,18 @@ def read_parameters(parameters: Mapping[str, Any]) -> Reserved:
 
 
 def check_tensor_parameters(parameters: Mapping[str, Any], tensor: str) -> None:
-    """Refuse the tensor extensions that this server does not offer.
+    """Refuse the tensor extensions that this server does not offer; a null value is as good as none.
 
     Raises:
         BadRequest: a value is no scalar.
         Unsupported: shared memory or classification is asked for.
     """
     for name, value in parameters.items():
+        if value is None:
+            continue
         if name in _TENSOR_EXTENSIONS:
             raise Unsupported(f"tensor '{printable(tensor)}': parameter '{name}' is not supported")
-        if value is not None and type(value) not in _SCALARS:
+        if type(value) not in _SCALARS:
             raise BadRequest(
                 f"tensor '{printable(tensor)}': parameter '{printable(name)}' must be a string, a number "
                 "or a boolean"

@@ -132,15 +132,16 @@ def _explained(kind: str, entry: EntryPoint) -> Iterator[None]:
         ) from error
 
 
+def _package(entry: EntryPoint) -> Distribution:
+    return cast(Distribution, entry.dist)  # None only for an entry point that was made by hand
+
+
 def _origin(entry: EntryPoint) -> str:
-    package = entry.dist.name if entry.dist else "an unknown package"
-    return f"{package} ({entry.value})"
+    return f"{_package(entry).name} ({entry.value})"
 
 
 def _info(entry: EntryPoint) -> RuntimeInfo:
-    package = entry.dist
-    if package is None:
-        return RuntimeInfo(entry.name, entry.value, "", "", (), "")
+    package = _package(entry)
     missing = tuple(name for name in _extra(package, entry.name) if not _is_installed(name))
     install = f'pip install "{package.name}[{entry.name}]"' if missing else ""
     return RuntimeInfo(entry.name, entry.value, package.name, package.version, missing, install)

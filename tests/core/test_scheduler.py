@@ -309,9 +309,7 @@ def test_a_bad_request_fails_alone(error: BaseException, caplog: pytest.LogCaptu
     async def scenario() -> None:
         model = Doubler(poison={13.0: error})
         async with Plane({"m": model}) as plane:
-            results = await asyncio.gather(
-                *(outcome(plane.data.infer(request(float(n)))) for n in range(32))
-            )
+            results = await asyncio.gather(*(outcome(plane.data.infer(request(float(n)))) for n in range(32)))
         failed = [n for n, result in enumerate(results) if isinstance(result, Fault)]
         assert failed == [13]
         assert isinstance(results[13], InferenceFailed)
@@ -327,9 +325,7 @@ def test_data_at_fault_is_told_to_its_sender_only() -> None:
     async def scenario() -> None:
         model = Doubler(poison={float(n): InvalidInput(f"value {n} is unknown") for n in (3, 4, 30)})
         async with Plane({"m": model}) as plane:
-            results = await asyncio.gather(
-                *(outcome(plane.data.infer(request(float(n)))) for n in range(32))
-            )
+            results = await asyncio.gather(*(outcome(plane.data.infer(request(float(n)))) for n in range(32)))
         faults = {n: str(result) for n, result in enumerate(results) if isinstance(result, Fault)}
         assert faults == {n: f"value {n} is unknown" for n in (3, 4, 30)}
         assert all(isinstance(results[n], Unprocessable) for n in faults)

@@ -1,0 +1,1 @@
+"""What `protos/generate.py` writes, and the module that loads it."""

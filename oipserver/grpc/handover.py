@@ -1,0 +1,69 @@
+"""The way from gRPC's threads to the event loop, where the data plane lives, and back.
+
+Rule: the data plane is never touched off the loop.  Many threads that post at the same time cost the loop
+one wake-up, and every call waits on a lock of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from oipserver.core.errors import NotReady
+
+T = TypeVar("T")
+
+# A question to the loop takes microseconds; a loop that does not answer for so long is of no use.
+ASK_SECONDS = 10.0
+
+
+class Handover:
+    """Carries actions from any thread to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._actions: deque[Callable[[], None]] = deque()
+        self._awake = False
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have `action`, which must not raise, run on the loop soon; actions run in the order posted.
+
+        Raises:
+            NotReady: the loop is closed.
+        """
+        self._actions.append(action)
+        if not self._awake:
+            self._awake = True
+            try:
+                self._loop.call_soon_threadsafe(self._run)
+            except RuntimeError:
+                raise NotReady("the server has stopped") from None
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """What `question` returns, or raises, on the loop.
+
+        Raises:
+            NotReady: the loop is closed, or does not answer.
+        """
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(question())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self.post(run)
+        try:
+            return answer.result(ASK_SECONDS)
+        except TimeoutError:
+            raise NotReady("the event loop does not answer") from None
+
+    def _run(self) -> None:
+        # Cleared first: what is appended from now on brings a wake-up of its own, or is taken below.
+        self._awake = False
+        while self._actions:
+            self._actions.popleft()()

@@ -1,0 +1,122 @@
+"""grpcio's threaded server around the servicer: threads, limits, life.
+
+The narrow interface of `GrpcServer` is all that the rest of the process knows of gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+
+import grpc
+
+from oipserver.core.dataplane import DataPlane
+from oipserver.grpc.handover import Handover
+from oipserver.grpc.patience import Patience
+from oipserver.grpc.reply import Replies, find_finish
+from oipserver.grpc.servicer import Infer, Pools, Servicer
+from oipserver.grpc.standard import Health, Reflection, Streams
+
+
+class GrpcServer:
+    """Serves the data plane over gRPC.
+
+    Args:
+        loop: the event loop on which the data plane lives.
+        address: host and port, e.g. "127.0.0.1:8081"; port 0 lets the system choose.
+        max_message_bytes: limit of a message in each direction, after decompression.
+        max_concurrent_rpcs: inferences at the same time; further ones are refused as UNAVAILABLE.
+        default_timeout_seconds: deadline of a call that brings none.
+    """
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        address: str,
+        max_message_bytes: int = 64 * 2**20,
+        max_concurrent_rpcs: int = 512,
+        default_timeout_seconds: float = 60.0,
+    ) -> None:
+        self._loop = loop
+        self._address = address
+        self._pools = Pools(
+            # As many as may be inside: a peer that is slow to send takes none that another one needs.
+            infer=ThreadPoolExecutor(max_concurrent_rpcs, "grpc-infer"),
+            send=ThreadPoolExecutor(4, "grpc-send"),
+            instant=ThreadPoolExecutor(4, "grpc-instant"),
+            control=ThreadPoolExecutor(4, "grpc-control"),
+            streams=ThreadPoolExecutor(4, "grpc-streams"),
+        )
+        self._patience = Patience()
+        self._watch: asyncio.Task[None] | None = None
+        self._streams = Streams()
+        self._health = Health(self._patience, self._pools.control, self._pools.streams, self._streams)
+        handover = Handover(loop)
+        infer = Infer(
+            plane,
+            handover,
+            self._patience,
+            Replies(self._pools.send, find_finish()),
+            self._pools.infer,
+            max_concurrent_rpcs,
+            default_timeout_seconds,
+        )
+        self._server = grpc.server(
+            self._pools.control,
+            handlers=[
+                Servicer(plane, handover, self._patience, infer, self._pools),
+                self._health,
+                Reflection(self._patience, self._pools.streams, self._streams),
+            ],
+            options=_options(max_message_bytes, max_concurrent_rpcs),
+        )
+
+    def start(self) -> int:
+        """Bind and serve; the port.  Called on the loop.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen for gRPC on {self._address}: {error}") from error
+        self._server.start()
+        self._watch = self._loop.create_task(self._patience.watch())
+        return port
+
+    def set_serving(self, serving: bool) -> None:
+        """What the health service answers; NOT_SERVING until told otherwise."""
+        self._health.set_serving(serving)
+
+    async def stop(self, grace: float) -> None:
+        """Accept nothing more, let calls inside finish for `grace` seconds, then cancel them."""
+        self.set_serving(False)
+        stopped = self._server.stop(grace)
+        self._streams.cancel()
+        await asyncio.to_thread(stopped.wait)
+        if self._watch is not None:
+            self._watch.cancel()
+        # The threads end while the loop runs: it answers those that ask it.
+        for pool in fields(self._pools):
+            await asyncio.to_thread(getattr(self._pools, pool.name).shutdown)
+
+
+def _options(max_message_bytes: int, max_concurrent_rpcs: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # A port in use is an error, not shared with the process that has it.
+        ("grpc.so_reuseport", 0),
+        # More than may be inside, so that overload is answered by us and not queued in the client.
+        ("grpc.max_concurrent_streams", 2 * max_concurrent_rpcs),
+        # Dead peers are found by pings, idle ones sent away; a client may ping every ten seconds.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 600_000),
+    ]

@@ -1,0 +1,263 @@
+"""The protocol's six calls, and which thread serves which.
+
+Every behaviour takes and returns bytes, and is registered as if its request were a stream: on the wire that
+is the same, but the thread decides itself when to read the message.  So a refusal is sent before the body
+has arrived, and a caller who never sends a message can be given up.
+
+An inference holds a thread while its message is read and decoded, not while it waits for the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import grpc
+
+from oipserver.core.dataplane import DataPlane
+from oipserver.core.errors import Fault, InternalError, NotFound, NotReady, Overloaded, Unsupported
+from oipserver.core.ids import new_id, valid_request_id
+from oipserver.core.messages import InferenceRequest, InferenceResponse
+from oipserver.grpc import errors, wire
+from oipserver.grpc._generated.open_inference_pb2 import (
+    DESCRIPTOR,
+    ModelMetadataRequest,
+    ModelReadyRequest,
+    ModelReadyResponse,
+    ServerLiveResponse,
+    ServerMetadataResponse,
+    ServerReadyResponse,
+)
+from oipserver.grpc.call import Call, Desk
+from oipserver.grpc.handover import Handover
+from oipserver.grpc.patience import Patience
+from oipserver.grpc.reply import Replies, Reply, Send
+
+log = logging.getLogger(__name__)
+
+SERVICE: str = DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+
+# Seconds that a peer may take to send its message (a tensor, or a name) and to read its answer.
+TENSOR_SECONDS = 30.0
+NAME_SECONDS = 5.0
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Messages: TypeAlias = Iterator[bytes]
+Context: TypeAlias = grpc.ServicerContext
+# A fault is returned or raised.
+Behave: TypeAlias = Callable[[Messages, Context], bytes | Fault]
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The server's threads; they are started when calls come.
+
+    Attributes:
+        infer: read and decode inferences.
+        send: encode and send large answers.
+        instant: what never waits for the peer: refusals, the server's own state.
+        control: what reads a small message.
+        streams: watchers and reflection.
+    """
+
+    infer: ThreadPoolExecutor
+    send: ThreadPoolExecutor
+    instant: ThreadPoolExecutor
+    control: ThreadPoolExecutor
+    streams: ThreadPoolExecutor
+
+
+class Behaviour:
+    """A behaviour that answers faults as statuses, in the threads of `pool` (grpcio reads the attribute)."""
+
+    def __init__(self, behave: Behave, pool: ThreadPoolExecutor) -> None:
+        self._behave = behave
+        self.experimental_thread_pool = pool
+
+    def __call__(self, messages: Messages, context: Context) -> bytes:
+        request_id = _request_id(context)
+        try:
+            answer = self._behave(messages, context)
+        except Fault as fault:
+            answer = fault
+        except grpc.RpcError:
+            raise  # the call is over, grpcio expects its own exception back
+        except Exception:
+            log.exception("a gRPC call failed")
+            answer = InternalError("internal error")
+        if isinstance(answer, Fault):
+            errors.abort(context, answer, request_id)
+        context.set_trailing_metadata(((errors.REQUEST_ID, request_id),))
+        return answer
+
+
+def unary(behave: Behave, pool: ThreadPoolExecutor) -> Handler:
+    """A unary call that reads its message, if at all, when it wants to."""
+    return grpc.stream_unary_rpc_method_handler(Behaviour(behave, pool))
+
+
+class Infer:
+    """ModelInfer; grpcio reads the attributes: it returns at once and is answered later.
+
+    Args:
+        max_calls: how many may be inside; a call is inside until its answer has left.
+        default_timeout: seconds; a caller may only shorten it.
+    """
+
+    experimental_non_blocking = True
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        handover: Handover,
+        patience: Patience,
+        replies: Replies,
+        pool: ThreadPoolExecutor,
+        max_calls: int,
+        default_timeout: float,
+    ) -> None:
+        self.desk = Desk(plane, share=max(1, max_calls * 7 // 8))
+        self.experimental_thread_pool = pool
+        self._handover = handover
+        self._patience = patience
+        self._replies = replies
+        self._default_timeout = default_timeout
+        self._slots = threading.BoundedSemaphore(max_calls)
+
+    def take_slot(self) -> bool:
+        """Let one call in, which gives its slot back when it is over; False when all are taken."""
+        return self._slots.acquire(blocking=False)
+
+    def __call__(self, messages: Messages, context: Context, send: Send) -> None:
+        calls: list[Call] = []
+        over = partial(self._over, context, calls)
+        if not context.add_callback(over):
+            over()
+            return
+        question, raw = self._read(messages, context)
+        reply = Reply(context, send, _request_id(context), raw)
+        call = Call(self.desk, question, partial(self._answer, context, reply))
+        self._handover.post(call.start)
+        calls.append(call)
+        # The RPC may have ended before it could find the call in the list.
+        if not context.is_active():
+            self._cancel(call)
+
+    def _read(self, messages: Messages, context: Context) -> tuple[InferenceRequest | Fault, bool]:
+        """The request, or what is wrong with it: that is accounted for on the loop like everything else."""
+        try:
+            body = self._patience.receive(messages, context, TENSOR_SECONDS)
+            now = time.monotonic()
+            deadline = now + min(self._default_timeout, context.time_remaining())
+            return wire.decode_request(body, now, deadline)
+        except Fault as fault:
+            return fault, True
+        except grpc.RpcError:
+            raise
+        except Exception:
+            log.exception("a request could not be decoded")
+            return InternalError("internal error"), True
+
+    def _answer(self, context: Context, reply: Reply, result: InferenceResponse | Fault) -> None:
+        self._patience.start(context, TENSOR_SECONDS)
+        self._replies.send(reply, result)
+
+    def _over(self, context: Context, calls: list[Call]) -> None:
+        """The RPC is over: its answer was sent, or nobody waits for it any more."""
+        self._slots.release()
+        self._patience.stop(context)
+        for call in calls:
+            self._cancel(call)
+
+    def _cancel(self, call: Call) -> None:
+        if not call.settled:
+            with suppress(NotReady):
+                self._handover.post(call.cancel)
+
+
+class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Finds the handler of a call; grpcio asks before it takes a thread."""
+
+    def __init__(
+        self, plane: DataPlane, handover: Handover, patience: Patience, infer: Infer, pools: Pools
+    ) -> None:
+        self._plane = plane
+        self._handover = handover
+        self._patience = patience
+        self._infer = infer
+        self._infer_path = f"/{SERVICE}/ModelInfer"
+        self._infer_handler = grpc.stream_stream_rpc_method_handler(infer)
+        self._draining = unary(_refuse_draining, pools.instant)
+        self._overloaded = unary(self._refuse_overloaded, pools.instant)
+        self._unknown = unary(_refuse_unknown, pools.instant)
+        self._handlers = {
+            f"/{SERVICE}/ServerLive": unary(self._server_live, pools.instant),
+            f"/{SERVICE}/ServerReady": unary(self._server_ready, pools.instant),
+            f"/{SERVICE}/ServerMetadata": unary(self._server_metadata, pools.instant),
+            f"/{SERVICE}/ModelReady": unary(self._model_ready, pools.control),
+            f"/{SERVICE}/ModelMetadata": unary(self._model_metadata, pools.control),
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """The handler of a call, None for a foreign one; runs in the one thread that reads all events."""
+        path = handler_call_details.method
+        if path != self._infer_path:
+            ours = path.startswith(f"/{SERVICE}/")
+            return self._handlers.get(path, self._unknown) if ours else None
+        if self._plane.gate.draining:
+            return self._draining
+        return self._infer_handler if self._infer.take_slot() else self._overloaded
+
+    def _refuse_overloaded(self, messages: Messages, context: Context) -> Fault:
+        fault = Overloaded("too many gRPC calls at the same time")
+        self._handover.post(partial(self._infer.desk.account, fault))
+        return fault
+
+    def _server_live(self, messages: Messages, context: Context) -> bytes:
+        return ServerLiveResponse(live=self._handover.ask(self._plane.live)).SerializeToString()
+
+    def _server_ready(self, messages: Messages, context: Context) -> bytes:
+        return ServerReadyResponse(ready=self._handover.ask(self._plane.ready)).SerializeToString()
+
+    def _server_metadata(self, messages: Messages, context: Context) -> bytes:
+        metadata = self._handover.ask(self._plane.server_metadata)
+        return ServerMetadataResponse(
+            name=metadata.name, version=metadata.version, extensions=metadata.extensions
+        ).SerializeToString()
+
+    def _model_ready(self, messages: Messages, context: Context) -> bytes:
+        request = wire.parse(ModelReadyRequest, self._patience.receive(messages, context, NAME_SECONDS))
+        ask = partial(self._plane.model_ready, request.name, request.version or None)
+        try:
+            ready = self._handover.ask(ask)
+        except NotFound:
+            ready = False  # clients poll "while not is_model_ready()", an error would end them
+        return ModelReadyResponse(ready=ready).SerializeToString()
+
+    def _model_metadata(self, messages: Messages, context: Context) -> bytes:
+        request = wire.parse(ModelMetadataRequest, self._patience.receive(messages, context, NAME_SECONDS))
+        ask = partial(self._plane.model_metadata, request.name, request.version or None)
+        return wire.encode_metadata(self._handover.ask(ask))
+
+
+def _refuse_draining(messages: Messages, context: Context) -> Fault:
+    return NotReady("the server is shutting down")
+
+
+def _refuse_unknown(messages: Messages, context: Context) -> Fault:
+    return Unsupported("this server does not offer that call")
+
+
+def _request_id(context: Context) -> str:
+    """The caller's request id where it is fit to be sent back, else a new one."""
+    for key, value in context.invocation_metadata():
+        if key == errors.REQUEST_ID and isinstance(value, str) and valid_request_id(value):
+            return value
+    return new_id()

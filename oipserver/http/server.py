@@ -1,0 +1,105 @@
+"""Uvicorn's HTTP protocol under a listener of our own, so that the end can be drained in order.
+
+uvicorn.Server would close idle connections at once, wait in ticks of 100 ms and take the signals; only its
+protocol class and configuration are used here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from email.utils import formatdate
+from typing import cast
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
+
+from oipserver.http.limits import HttpLimits
+from oipserver.http.protocol import Connections, LimitedProtocol, limited_protocol
+
+# Connections end by themselves; this is how often their number is looked at during the stop.
+_LOOK_AGAIN = 0.01
+# A connection without a request may have one in its socket already: it has so long to be answered.
+_LAST_WORDS = 0.25
+
+
+class HttpServer:
+    """One listening socket and its connections."""
+
+    def __init__(self, app: ASGIApp, limits: HttpLimits) -> None:
+        self._connections = Connections(limits)
+        self._state = ServerState()
+        self._config = uvicorn.Config(
+            app,
+            http=limited_protocol(self._connections),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+        )
+        self._config.load()
+        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._clock: asyncio.TimerHandle | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve what comes in at a bound and listening socket."""
+        loop = asyncio.get_running_loop()
+        self._tick(loop)
+        self._listener = listener
+        self._server = await loop.create_server(self._protocol, sock=listener)
+
+    def close_after_answers(self) -> None:
+        """From now on every answer closes its connection, so that clients look for another server."""
+        self._connections.closing = True
+
+    async def stop(self, seconds: float) -> None:
+        """Accept nothing more, let what was sent be answered for `seconds`, then cut off the rest."""
+        self.close_after_answers()
+        end = time.monotonic() + seconds
+        await self._stop_listening()
+        await self._wait_closed(time.monotonic() + _LAST_WORDS)
+        for connection in self._open():
+            connection.shutdown()
+        await self._wait_closed(end)
+        for connection in self._open():
+            connection.transport.abort()
+        if self._clock is not None:
+            self._clock.cancel()
+
+    async def _stop_listening(self) -> None:
+        """Close the listener, and serve those whom the kernel has connected: they would be reset."""
+        if self._server is None or self._listener is None:
+            return
+        waiting = self._listener.dup()
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        with waiting:
+            while True:
+                try:
+                    connected, _ = waiting.accept()
+                except OSError:
+                    return
+                connected.setblocking(False)
+                await loop.connect_accepted_socket(self._protocol, connected)
+
+    async def _wait_closed(self, until: float) -> None:
+        # uvicorn's set of connections tells nobody when it is empty.
+        while self._open() and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    def _open(self) -> list[LimitedProtocol]:
+        return cast(list[LimitedProtocol], list(self._state.connections))
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = cast(type[LimitedProtocol], self._config.http_protocol_class)
+        return make(config=self._config, server_state=self._state, app_state={})
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write the Date header once a second, not once an answer."""
+        self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+        self._clock = loop.call_later(1.0, self._tick, loop)

@@ -1,0 +1,399 @@
+"""An infer body as an `InferenceRequest`, and an `InferenceResponse` as a body.
+
+OIP, "Inference Request JSON Object"; Triton, "Binary Tensor Data Extension": with the header
+Inference-Header-Content-Length the first N bytes are JSON and the tensors follow, in the order of the inputs.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from oipserver.core.codec import MAX_RANK, decode_list, decode_raw, encode_raw
+from oipserver.core.datatypes import BYTES, Datatype, parse_datatype
+from oipserver.core.errors import BadRequest, printable
+from oipserver.core.messages import Array, InferenceRequest, InferenceResponse, Tensor, TensorMetadata
+from oipserver.core.reserved import NOTHING_RESERVED, Reserved, check_tensor_parameters, read_parameters
+
+MAX_TENSORS = 256
+MAX_ID_BYTES = 65536
+MAX_NAN_BODY = 2**20
+
+JSON = b"application/json"
+BINARY = b"application/octet-stream"
+
+
+@dataclass(slots=True)
+class Plan:
+    """How the answer is to travel: raw for every output, but for those that `named` decides."""
+
+    binary: bool = False
+    named: Mapping[str, bool] = field(default_factory=dict)
+
+    def is_binary(self, output: str) -> bool:
+        """Whether `output` travels raw."""
+        return self.named.get(output, self.binary)
+
+
+@dataclass(slots=True)
+class Envelope:
+    """What is known of a request before its body: where it goes and who asks."""
+
+    model_name: str
+    model_version: str | None
+    request_id: str
+    timeout: float
+
+
+# --- requests ----------------------------------------------------------------------------------------------
+
+
+def decode_request(
+    body: bytes, header_length: str | None, envelope: Envelope
+) -> tuple[InferenceRequest, Plan]:
+    """The request in `body`, and how it wants its answer.
+
+    Args:
+        header_length: the value of Inference-Header-Content-Length; None when the whole body is JSON.
+
+    Raises:
+        BadRequest: whatever is malformed, by field.
+    """
+    if header_length is None:
+        document, blobs = _parse(body), None
+    else:
+        length = _header_length(header_length, len(body))
+        document, blobs = _parse(body[:length]), _Blobs(memoryview(body)[length:])
+    inputs = [_input(item, blobs) for item in _inputs(document)]
+    if blobs is not None:
+        blobs.check_end()
+    parameters = _object(document, "parameters")
+    reserved = read_parameters(parameters) if parameters else NOTHING_RESERVED
+    names, named = _outputs(document)
+    request = _request(envelope, inputs, reserved, _id(document), names)
+    return request, Plan(reserved.binary_data_output, named)
+
+
+def decode_raw_request(
+    body: bytes, inputs: Sequence[TensorMetadata], envelope: Envelope
+) -> tuple[InferenceRequest, Plan]:
+    """The request of a body without any JSON (Inference-Header-Content-Length: 0): one tensor, one row.
+
+    Triton, "Raw Binary Request": the shape is the model's own with batch size 1, at most one dimension being
+    variable; a BYTES tensor is a single element without length prefix; every output is answered raw.
+    """
+    if len(inputs) != 1:
+        raise BadRequest(f"a raw binary request needs a model with one input, this one has {len(inputs)}")
+    tensor = inputs[0]
+    shape = (1, *tensor.shape[1:])
+    if tensor.datatype is BYTES:
+        if any(size != 1 and size != -1 for size in shape):
+            raise BadRequest("a raw binary request carries a single BYTES element")
+        array: Array = np.empty((1,) * len(shape), dtype=np.object_)
+        array.flat[0] = body
+    else:
+        array = decode_raw(body, tensor.datatype, shape, tensor.name)
+    request = _request(envelope, [Tensor(tensor.name, tensor.datatype, array)], NOTHING_RESERVED, None, ())
+    return request, Plan(binary=True)
+
+
+def _request(
+    envelope: Envelope,
+    inputs: Sequence[Tensor],
+    reserved: Reserved,
+    body_id: str | None,
+    outputs: Sequence[str],
+) -> InferenceRequest:
+    timeout = envelope.timeout if reserved.timeout is None else min(reserved.timeout, envelope.timeout)
+    return InferenceRequest(
+        model_name=envelope.model_name,
+        model_version=envelope.model_version,
+        inputs=inputs,
+        id=body_id or envelope.request_id,
+        deadline=time.monotonic() + timeout,
+        outputs=outputs,
+        parameters=reserved.rest,
+    )
+
+
+def _header_length(text: str, available: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) > available:
+        raise BadRequest(
+            f"Inference-Header-Content-Length must be a number from 0 to {available}, the body's length; "
+            f"got '{printable(text)}'"
+        )
+    return int(text)
+
+
+def _parse(text: bytes) -> Mapping[str, Any]:
+    if not text:
+        raise BadRequest("the body is empty; expected a JSON object with 'inputs'")
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        document = _parse_with_nan(text, error)
+    if type(document) is not dict:
+        raise BadRequest(f"the body must be a JSON object, got {_kind(document)}")
+    return document
+
+
+_STRING_OR_LITERAL = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|-?Infinity|NaN', re.DOTALL)
+_LITERALS = {f"\0{literal}": float(literal) for literal in ("NaN", "Infinity", "-Infinity")}
+
+
+def _parse_with_nan(text: bytes, error: orjson.JSONDecodeError) -> Any:
+    if b"NaN" in text or b"Infinity" in text:
+        if len(text) > MAX_NAN_BODY:
+            raise BadRequest(
+                f"the body is not JSON: {error}; NaN and Infinity are read in bodies of at most "
+                f"{MAX_NAN_BODY} bytes"
+            ) from None
+        try:
+            return _Literals().parse(text)
+        except orjson.JSONDecodeError:
+            pass
+    raise BadRequest(f"the body is not JSON: {error}") from None
+
+
+class _Literals:
+    """NaN, Infinity and -Infinity, which JSON does not know but clients write (tritonclient does).
+
+    Each becomes an object, and a float again in a tensor's data; elsewhere it is refused.
+    """
+
+    def __init__(self) -> None:
+        self._elsewhere = 0
+
+    def parse(self, text: bytes) -> Any:
+        document = orjson.loads(_STRING_OR_LITERAL.sub(self._wrap, text))
+        inputs = document.get("inputs") if type(document) is dict else None
+        for item in inputs if type(inputs) is list else ():
+            if type(item) is dict and type(item.get("data")) is list:
+                self._restore(item["data"], MAX_RANK)
+        if self._elsewhere:
+            raise BadRequest("NaN and Infinity are accepted in the data of tensors only")
+        return document
+
+    def _wrap(self, match: re.Match[bytes]) -> bytes:
+        found = match[0]
+        if found.startswith(b'"'):
+            return found
+        self._elsewhere += 1
+        return b'{"\\u0000%s":0}' % found
+
+    def _restore(self, values: list[Any], depth: int) -> None:
+        for position, value in enumerate(values):
+            if type(value) is list and depth > 1:
+                self._restore(value, depth - 1)
+            elif type(value) is dict and len(value) == 1 and (literal := next(iter(value))) in _LITERALS:
+                self._elsewhere -= 1
+                values[position] = _LITERALS[literal]
+
+
+class _Blobs:
+    """The raw tensors behind the JSON, taken in order; nothing may be left over."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._position = 0
+
+    def take(self, size: int, tensor: str) -> memoryview:
+        end = self._position + size
+        if end > len(self._data):
+            raise BadRequest(
+                f"tensor '{printable(tensor)}': binary_data_size is {size}, "
+                f"but {len(self._data) - self._position} bytes are left in the body"
+            )
+        blob = self._data[self._position : end]
+        self._position = end
+        return blob
+
+    def check_end(self) -> None:
+        left = len(self._data) - self._position
+        if left:
+            raise BadRequest(f"the body holds {left} bytes more than the inputs' binary_data_size")
+
+
+def _inputs(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    inputs = document.get("inputs")
+    if type(inputs) is not list or not inputs:
+        raise BadRequest(f"'inputs' must be a list of at least one tensor, got {_kind(inputs)}")
+    return _tensors(inputs, "inputs")
+
+
+def _tensors(items: list[Any], what: str) -> Sequence[Mapping[str, Any]]:
+    if len(items) > MAX_TENSORS:
+        raise BadRequest(f"'{what}' holds {len(items)} tensors, at most {MAX_TENSORS} are accepted")
+    for position, item in enumerate(items):
+        if type(item) is not dict:
+            raise BadRequest(f"'{what}[{position}]' must be an object, got {_kind(item)}")
+        if type(item.get("name")) is not str:
+            raise BadRequest(f"'{what}[{position}].name' must be a string, got {_kind(item.get('name'))}")
+    return items
+
+
+def _input(item: Mapping[str, Any], blobs: _Blobs | None) -> Tensor:
+    name = item["name"]
+    shape, data = item.get("shape"), item.get("data")
+    if type(shape) is not list:
+        raise BadRequest(f"tensor '{printable(name)}': shape must be a list of integers, got {_kind(shape)}")
+    datatype = parse_datatype(item.get("datatype"), name)
+    size = _binary_size(item, name)
+    if (size is None) == (data is None):
+        came = "neither" if data is None else "both"
+        raise BadRequest(
+            f"tensor '{printable(name)}': one of data and binary_data_size is needed, got {came}"
+        )
+    if size is None:
+        return Tensor(name, datatype, _listed(data, datatype, shape, name))
+    if blobs is None:
+        raise BadRequest(
+            f"tensor '{printable(name)}': binary_data_size needs the header Inference-Header-Content-Length"
+        )
+    return Tensor(name, datatype, decode_raw(blobs.take(size, name), datatype, shape, name))
+
+
+def _listed(data: Any, datatype: Datatype, shape: list[Any], name: str) -> Array:
+    if type(data) is not list:
+        raise BadRequest(f"tensor '{printable(name)}': data must be a list, got {_kind(data)}")
+    if not datatype.json_allowed:
+        raise BadRequest(f"tensor '{printable(name)}': {datatype} travels as binary data only, not in JSON")
+    return decode_list(data, datatype, shape, name)
+
+
+def _binary_size(item: Mapping[str, Any], name: str) -> int | None:
+    parameters = _object(item, "parameters")
+    if not parameters:
+        return None
+    check_tensor_parameters(parameters, name)
+    size = parameters.get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
+        raise BadRequest(
+            f"tensor '{printable(name)}': binary_data_size must be an unsigned integer, got {_kind(size)}"
+        )
+    return size
+
+
+def _outputs(document: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str, bool]]:
+    outputs = document.get("outputs")
+    if not outputs and outputs in (None, []):
+        return (), {}
+    if type(outputs) is not list:
+        raise BadRequest(f"'outputs' must be a list of objects, got {_kind(outputs)}")
+    named: dict[str, bool] = {}
+    for item in _tensors(outputs, "outputs"):
+        parameters = _object(item, "parameters")
+        if not parameters:
+            continue
+        check_tensor_parameters(parameters, item["name"])
+        binary = parameters.get("binary_data")
+        if binary is not None:
+            if type(binary) is not bool:
+                raise BadRequest(f"output '{printable(item['name'])}': binary_data must be true or false")
+            named[item["name"]] = binary
+    return [item["name"] for item in outputs], named
+
+
+def _id(document: Mapping[str, Any]) -> str | None:
+    body_id = document.get("id")
+    if body_id is None:
+        return None
+    if type(body_id) is not str:
+        raise BadRequest(f"'id' must be a string, got {_kind(body_id)}")
+    if len(body_id) > MAX_ID_BYTES or len(body_id.encode()) > MAX_ID_BYTES:
+        raise BadRequest(f"'id' is longer than {MAX_ID_BYTES} bytes")
+    return body_id
+
+
+def _object(item: Mapping[str, Any], member: str) -> Mapping[str, Any] | None:
+    value = item.get(member)
+    if value is not None and type(value) is not dict:
+        raise BadRequest(f"'{member}' must be an object, got {_kind(value)}")
+    return value
+
+
+def _kind(value: object) -> str:
+    """JSON's word for a value, and the value itself where it is short."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return orjson.dumps(value).decode() if isinstance(value, bool) else f"'{printable(value)}'"
+
+
+# --- answers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Body:
+    """An encoded answer.
+
+    Attributes:
+        header_length: for Inference-Header-Content-Length; None when the body is JSON alone.
+    """
+
+    data: bytes
+    header_length: int | None = None
+
+    @property
+    def content_type(self) -> bytes:
+        """JSON alone is application/json exactly: KServe's client compares it."""
+        return JSON if self.header_length is None else BINARY
+
+
+def encode_response(response: InferenceResponse, plan: Plan) -> Body:
+    """The answer as its caller wants it: JSON, or JSON with raw tensors behind it.
+
+    Raises:
+        BadRequest: an output cannot be written as JSON (FP16, BF16, BYTES that are not UTF-8).
+    """
+    blobs: list[bytes] = []
+    document = {
+        "model_name": response.model_name,
+        "model_version": response.model_version,
+        "id": response.id,
+        "parameters": response.parameters,
+        "outputs": [_output(tensor, plan, blobs) for tensor in response.outputs],
+    }
+    head = orjson.dumps(document, default=dict, option=orjson.OPT_SERIALIZE_NUMPY)  # any Mapping
+    if not blobs:
+        return Body(head)
+    return Body(b"".join((head, *blobs)), len(head))
+
+
+def _output(tensor: Tensor, plan: Plan, blobs: list[bytes]) -> dict[str, Any]:
+    output: dict[str, Any] = {
+        "name": tensor.name,
+        "shape": tensor.data.shape,
+        "datatype": tensor.datatype.name,
+        "parameters": tensor.parameters,
+    }
+    if plan.is_binary(tensor.name):
+        blob = encode_raw(tensor.data, tensor.datatype)
+        output["parameters"] = {**tensor.parameters, "binary_data_size": len(blob)}
+        blobs.append(blob)
+    else:
+        output["data"] = _json_data(tensor)
+    return output
+
+
+def _json_data(tensor: Tensor) -> object:
+    """Flat and row-major; NaN and infinities leave as null, as strict parsers know no other way."""
+    if tensor.datatype is BYTES:
+        try:
+            return [element.decode() for element in tensor.data.flat]
+        except UnicodeDecodeError:
+            raise BadRequest(
+                f"output '{tensor.name}' holds bytes that are not UTF-8: request it with binary_data"
+            ) from None
+    if not tensor.datatype.json_allowed:
+        raise BadRequest(f"output '{tensor.name}' is {tensor.datatype}: request it with binary_data")
+    return np.ascontiguousarray(tensor.data, tensor.datatype.dtype).reshape(-1)

@@ -1,0 +1,267 @@
+"""The composition root and the life of the process: build, start, serve, drain, stop.
+
+Ports open at once and the server is live at once; it is ready when every model is loaded and warm.  SIGTERM:
+not ready at once, requests are taken for a lame-duck period (load balancers need it to look away), then
+new ones are refused, accepted ones finish, exit 0.  Ctrl-C skips the lame duck, a second signal everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TypeAlias
+
+import uvloop
+
+from oipserver import __version__, log
+from oipserver.config import HttpConfig, ServerConfig
+from oipserver.core import runtimes
+from oipserver.core.admission import Gate
+from oipserver.core.dataplane import DataPlane, ServerMetadata
+from oipserver.core.errors import NotReady
+from oipserver.core.model import Model
+from oipserver.core.model_config import ModelConfig
+from oipserver.core.registry import Load, Registry, Version
+from oipserver.core.scheduler import Budget
+from oipserver.grpc.server import GrpcServer
+from oipserver.http.app import create_app
+from oipserver.http.door import InferSettings
+from oipserver.http.limits import HttpLimits
+from oipserver.http.server import HttpServer
+from oipserver.metrics import Metrics
+
+logger = logging.getLogger("oipserver.server")
+
+EXTENSIONS = ("binary_tensor_data",)
+# A thread that computes in pure Python gives the loop its turn after this time (default 5 ms).
+SWITCH_INTERVAL = 0.0005
+# What is left after the drain for sockets to close and models to let go.
+_LAST_SECONDS = 4.0
+_BACKLOG = 2048
+
+OnReady: TypeAlias = Callable[[int | None, int | None], None]
+
+
+def run(config: ServerConfig, on_ready: OnReady | None = None) -> int:
+    """Serve the configured models until a signal; the exit code of the process.
+
+    Args:
+        on_ready: called once with the HTTP and the gRPC port when every model serves.
+    """
+    return _run(config, _load_stored, on_ready)
+
+
+def run_model(model: object, config: ServerConfig, on_ready: OnReady | None = None) -> int:
+    """Serve one object that is in memory; `config` has one model, which says how.
+
+    Raises:
+        TypeError: when no installed runtime recognises the object.
+    """
+    wrapped = _wrap(model, config.models[0])
+    return _run(config, lambda _: wrapped, on_ready)
+
+
+def _load_stored(config: ModelConfig) -> Model:
+    return runtimes.get_runtime(config.runtime).load(Path(config.model_uri), config)
+
+
+def _wrap(model: object, config: ModelConfig) -> Model:
+    for name in runtimes.names():
+        wrapped = runtimes.get_runtime(name).wrap(model, config)
+        if wrapped is not None:
+            return wrapped
+    raise TypeError(f"no installed runtime serves a {type(model).__module__}.{type(model).__qualname__}")
+
+
+def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
+    log.configure(config.log.level)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(Server(config, load).serve(on_ready))
+        except OSError as error:  # a port that is taken, an address that is not ours
+            sys.stderr.write(f"oipserver: {error}\n")
+            return 2
+
+
+class Server:
+    """One process: a registry of models behind an HTTP and a gRPC front."""
+
+    def __init__(self, config: ServerConfig, load: Load) -> None:
+        self._config = config
+        self._metrics = Metrics()
+        self._gate = Gate(self._metrics)
+        limits = config.limits
+        self._registry = Registry(load, Budget(limits.max_queue_size, limits.max_queue_bytes), self._metrics)
+        self._metrics.watch(self._gate, self._registry)
+        self._plane = DataPlane(
+            self._registry,
+            self._gate,
+            ServerMetadata("oipserver", __version__, EXTENSIONS),
+            expected=len(config.models),
+        )
+        self._http: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
+
+    async def serve(self, on_ready: OnReady | None = None) -> int:
+        """From open ports to the end.
+
+        Raises:
+            OSError: a port cannot be had.
+        """
+        signals = Signals(asyncio.get_running_loop())
+        ports = await self._open()
+        loading = asyncio.ensure_future(self._load(ports, on_ready))
+        try:
+            await signals.first()
+            loading.cancel()
+            await self._end(signals.patient)
+        finally:
+            signals.give_back()
+        return 0
+
+    async def _open(self) -> tuple[int | None, int | None]:
+        config, loop = self._config, asyncio.get_running_loop()
+        http_port = grpc_port = None
+        listener = None if config.http.port is None else _listen(config.host, config.http.port)
+        if config.grpc.port is not None:
+            self._grpc = GrpcServer(
+                self._plane,
+                loop,
+                address=_join(config.host, config.grpc.port),
+                max_message_bytes=config.grpc.max_message_bytes,
+                max_concurrent_rpcs=config.grpc.max_concurrent_rpcs,
+                default_timeout_seconds=config.limits.default_timeout,
+            )
+            grpc_port = self._grpc.start()
+            logger.info("gRPC on %s", _join(config.host, grpc_port))
+        if listener is not None:
+            http = config.http
+            settings = InferSettings(http.max_json_bytes, http.max_body_bytes, config.limits.default_timeout)
+            app = create_app(self._plane, settings, self._metrics.exposition)
+            self._http = HttpServer(app, _limits(http))
+            await self._http.start(listener)
+            http_port = listener.getsockname()[1]
+            logger.info("HTTP on http://%s (uvloop, httptools)", _join(config.host, http_port))
+        return http_port, grpc_port
+
+    async def _load(self, ports: tuple[int | None, int | None], on_ready: OnReady | None) -> None:
+        loads = (self._registry.load(model) for model in self._config.models)
+        versions = await asyncio.gather(*loads)
+        if not self._plane.ready():
+            logger.error("not ready: %s", self._plane.ready_reason())
+            return
+        if self._grpc is not None:
+            self._grpc.set_serving(True)
+        logger.info("ready: %s", ", ".join(map(_describe, versions)))
+        if on_ready is not None:
+            on_ready(*ports)
+
+    async def _end(self, patient: bool) -> None:
+        config = self._config.shutdown
+        self._gate.stopping = True
+        if self._grpc is not None:
+            self._grpc.set_serving(False)
+        if self._http is not None:
+            self._http.close_after_answers()
+        if patient and config.lame_duck:
+            logger.info("not ready; taking requests for %g s more", config.lame_duck)
+            await asyncio.sleep(config.lame_duck)
+        await self._drain(config.drain)
+        async with asyncio.timeout(_LAST_SECONDS):
+            await self._close()
+        logger.info("stopped")
+
+    async def _drain(self, seconds: float) -> None:
+        logger.info("draining: %d requests inside", self._gate.in_flight)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._gate.drain()
+        except TimeoutError:
+            logger.warning("%d requests were not done after %g s", self._gate.in_flight, seconds)
+            self._registry.abandon(NotReady("the server is shutting down"))
+
+    async def _close(self) -> None:
+        """Last answers go out, then models let go."""
+        fronts = [front.stop(_LAST_SECONDS / 2) for front in (self._http, self._grpc) if front is not None]
+        await asyncio.gather(*fronts)
+        try:
+            async with asyncio.timeout(_LAST_SECONDS / 4):
+                await self._registry.close()
+        except TimeoutError:
+            logger.warning("a model did not let go in time")
+
+
+class Signals:
+    """SIGTERM and Ctrl-C, while the server runs.
+
+    Attributes:
+        patient: the signal was SIGTERM, so that a load balancer may need time to look away.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.patient = True
+        self._loop = loop
+        self._came = asyncio.Event()
+        # Signals reach the main thread only; a server in another thread lives as long as its process.
+        self._numbers = (
+            (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        )
+        for number in self._numbers:
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    async def first(self) -> None:
+        """Return when the first signal has come."""
+        await self._came.wait()
+
+    def give_back(self) -> None:
+        """Leave the signals to whoever had them before."""
+        for number in self._numbers:
+            self._loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._came.is_set():
+            logger.warning("second signal: ending at once")
+            os._exit(128 + number)
+        self.patient = number == signal.SIGTERM
+        self._came.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound and listening socket.
+
+    Raises:
+        OSError: naming the address.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {_join(host, port)} for HTTP: {error.strerror}") from error
+    return listener
+
+
+def _limits(config: HttpConfig) -> HttpLimits:
+    given = asdict(config)
+    return HttpLimits(**{each.name: given[each.name] for each in fields(HttpLimits) if each.name in given})
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _describe(version: Version) -> str:
+    return f"model '{version.config.name}' version '{version.config.version}'"

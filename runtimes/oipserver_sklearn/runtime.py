@@ -1,0 +1,39 @@
+"""What the server calls: load a file, or take an estimator that is already in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sklearn.base import BaseEstimator
+
+from oipserver import Model, ModelConfig, Runtime
+from oipserver_sklearn.loading import read
+from oipserver_sklearn.model import serve
+
+
+class SklearnRuntime(Runtime):
+    """Serves fitted scikit-learn estimators.
+
+    Parameters of the model's configuration:
+        trusted: for `.skops` files, the names of types to accept besides those that skops trusts.
+        n_jobs: threads for the trees of a forest, never more than the CPU quota; 1 when not given.
+    """
+
+    def load(self, path: Path, config: ModelConfig) -> Model:
+        """The estimator in a `.joblib`, `.pkl`, `.pickle` or `.skops` file, or in a directory with one.
+
+        Raises:
+            FileNotFoundError: a directory without a model file.
+            ImportError: a library that the file needs is not installed.
+            ValueError: the file cannot be read, or holds nothing that can be served.
+        """
+        stored = read(path, config)
+        return serve(stored.estimator, config, stored.saved_with)
+
+    def wrap(self, model: object, config: ModelConfig) -> Model | None:
+        """A Model for a fitted estimator, which is not changed; None for any other object.
+
+        Raises:
+            ValueError: the estimator is not fitted, or can neither predict nor transform.
+        """
+        return serve(model, config) if isinstance(model, BaseEstimator) else None

@@ -1,0 +1,64 @@
+"""From threads to the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from oipserver.core.errors import NotFound, NotReady
+from oipserver.grpc.handover import Handover
+from tests.support import PATIENCE, run
+
+
+def test_every_action_of_many_threads_runs_once_and_in_order() -> None:
+    async def scenario() -> None:
+        handover = Handover(asyncio.get_running_loop())
+        seen: dict[int, list[int]] = {thread: [] for thread in range(8)}
+        done = asyncio.Event()
+
+        def post(thread: int) -> None:
+            for number in range(500):
+                handover.post(lambda number=number: seen[thread].append(number))  # type: ignore[misc]
+
+        def post_all() -> None:
+            threads = [threading.Thread(target=post, args=(thread,)) for thread in seen]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join(PATIENCE)
+            handover.post(done.set)
+
+        await asyncio.to_thread(post_all)
+        await done.wait()
+        assert all(numbers == list(range(500)) for numbers in seen.values())
+
+    run(scenario())
+
+
+def test_a_question_is_answered_on_the_loop() -> None:
+    async def scenario() -> None:
+        handover = Handover(asyncio.get_running_loop())
+        assert await asyncio.to_thread(handover.ask, threading.get_ident) == threading.get_ident()
+
+    run(scenario())
+
+
+def test_a_question_may_raise() -> None:
+    def refuse() -> None:
+        raise NotFound("no such thing")
+
+    async def scenario() -> None:
+        handover = Handover(asyncio.get_running_loop())
+        with pytest.raises(NotFound, match="no such thing"):
+            await asyncio.to_thread(handover.ask, refuse)
+
+    run(scenario())
+
+
+def test_a_closed_loop_is_not_ready() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(NotReady, match="stopped"):
+        Handover(loop).post(lambda: None)

@@ -1,0 +1,269 @@
+"""Limits, overload, health, reflection, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from oipserver.grpc import reply
+from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferResponse
+from oipserver.grpc.server import GrpcServer
+from tests.grpc.conftest import Serve
+from tests.grpc.running import Running, failure, raw_request
+from tests.support import PATIENCE, Doubler, GatedModel, Plane, run, until
+
+HEALTH = "/grpc.health.v1.Health"
+
+
+def begin_infer(server: Running, model: str = "m") -> Any:
+    body = raw_request(1.0, model=model).SerializeToString()
+    return server.method("ModelInfer").future(body, timeout=PATIENCE)
+
+
+def hold(server: Running, gated: GatedModel, model: str = "m") -> Any:
+    """A call that has reached the model and stays there until the gate opens."""
+    gated.gate.clear()
+    call = begin_infer(server, model)
+    assert gated.entered.acquire(timeout=PATIENCE)
+    return call
+
+
+class Held:
+    """A request stream that sends its messages when told to."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.send = self._queue.put
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._queue.get, None)
+
+
+# --- overload ----------------------------------------------------------------------------------------------
+
+
+def test_more_calls_than_allowed_are_refused_at_once(serve: Serve) -> None:
+    gated = GatedModel()
+    server = serve({"m": gated, "n": Doubler()}, max_concurrent_rpcs=1)
+    held = hold(server, gated)
+    status, text, trailers = failure(lambda: server.infer(raw_request(1.0, model="n")))
+    assert (status, trailers["error-code"]) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+    assert "too many" in text
+    assert server.method("ServerLive")(b"", timeout=PATIENCE)
+    gated.gate.set()
+    held.result(PATIENCE)
+    assert sorted(server.log.ended) == [("", "OVERLOADED"), ("m", "OK")]
+
+
+def test_a_refusal_does_not_wait_for_the_body(serve: Serve) -> None:
+    gated = GatedModel()
+    server = serve({"m": gated}, max_concurrent_rpcs=1)
+    held = hold(server, gated)
+    body = Held()
+    stream = server.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
+    status, _, _ = failure(lambda: stream(iter(body), timeout=PATIENCE))
+    assert status is grpc.StatusCode.UNAVAILABLE
+    body.send(None)
+    gated.gate.set()
+    held.result(PATIENCE)
+
+
+def test_one_model_leaves_room_for_the_others(serve: Serve) -> None:
+    gated = GatedModel()
+    server = serve({"slow": gated, "m": Doubler()}, max_concurrent_rpcs=8)
+    held = [hold(server, gated, "slow")] + [begin_infer(server, "slow") for _ in range(6)]
+    server.run(until, lambda: server.plane.gate.in_flight == 7)
+    status, text, trailers = failure(lambda: server.infer(raw_request(1.0, model="slow")))
+    assert (status, trailers["error-code"]) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+    assert text.startswith("model 'slow' has 7")
+    assert ModelInferResponse.FromString(server.infer(raw_request(1.0))).model_name == "m"
+    gated.gate.set()
+    for call in held:
+        call.result(PATIENCE)
+
+
+def test_slots_come_back(serve: Serve) -> None:
+    server = serve({"m": Doubler()}, max_concurrent_rpcs=1)
+    for _ in range(200):
+        server.infer(raw_request(1.0))
+        failure(lambda: server.method("ModelInfer")(b"\xff", timeout=PATIENCE))
+    assert server.log.ended == [("m", "OK"), ("", "BAD_REQUEST")] * 200
+
+
+def test_a_caller_who_never_sends_is_given_up(serve: Serve) -> None:
+    server = serve({"m": Doubler()}, max_concurrent_rpcs=1)
+    body = Held()
+    stream = server.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
+    call = stream.future(iter(body), timeout=PATIENCE)
+    patience = server.server._patience
+    server.run(until, lambda: bool(patience._until))
+    assert failure(lambda: server.infer(raw_request(1.0)))[0] is grpc.StatusCode.UNAVAILABLE
+    server.on_loop(lambda: patience.cancel_late(time.monotonic() + 3600.0))
+    assert call.code() is grpc.StatusCode.CANCELLED
+    body.send(None)
+    server.run(until, lambda: not patience._until)
+    wait_for_a_slot(server)
+
+
+def wait_for_a_slot(server: Running) -> None:
+    """The client may know that a call is over shortly before the server does."""
+    until_then = time.monotonic() + PATIENCE
+    while True:
+        try:
+            server.infer(raw_request(1.0))
+        except grpc.RpcError:
+            assert time.monotonic() < until_then
+        else:
+            return
+
+
+# --- sizes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
+def test_a_message_over_the_limit(serve: Serve, compression: grpc.Compression | None) -> None:
+    server = serve({"m": Doubler()}, max_message_bytes=100_000)
+    large = raw_request(*[0.0] * 10_000)
+    status, _, _ = failure(lambda: server.infer(large, compression=compression))
+    assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    server.infer(raw_request(1.0))
+
+
+# --- start and stop ----------------------------------------------------------------------------------------
+
+
+def test_a_port_in_use() -> None:
+    async def scenario() -> None:
+        async with Plane({"m": Doubler()}) as plane:
+            with socket.create_server(("127.0.0.1", 0)) as other:
+                address = f"127.0.0.1:{other.getsockname()[1]}"
+                server = GrpcServer(plane.data, asyncio.get_running_loop(), address=address)
+                with pytest.raises(OSError, match=address):
+                    server.start()
+
+    run(scenario())
+
+
+def test_a_port_is_not_shared(serve: Serve) -> None:
+    first = serve({"m": Doubler()})
+    with pytest.raises(OSError, match=first.address):
+        serve({"m": Doubler()}, address=first.address)
+
+
+def test_draining_refuses_at_once_and_finishes_what_is_inside(serve: Serve) -> None:
+    gated = GatedModel()
+    server = serve({"m": gated})
+    held = hold(server, gated)
+    drained = server.begin(server.plane.gate.drain)
+    server.method("ServerLive")(b"")  # the loop has begun to drain
+    status, _, trailers = failure(lambda: server.infer(raw_request(1.0)))
+    assert (status, trailers["error-code"]) == (grpc.StatusCode.UNAVAILABLE, "NOT_READY")
+    assert not drained.done()
+    gated.gate.set()
+    held.result(PATIENCE)
+    drained.result(PATIENCE)
+
+
+def test_stop_lets_calls_finish(serve: Serve) -> None:
+    gated = GatedModel()
+    server = serve({"m": gated})
+    held = hold(server, gated)
+    stopped = server.begin(server.server.stop, PATIENCE)
+    server.on_loop(lambda: None)  # the loop has begun to stop
+    gated.gate.set()
+    assert ModelInferResponse.FromString(held.result(PATIENCE)).model_name == "m"
+    stopped.result(PATIENCE)
+
+
+def test_stop_cancels_calls_when_the_grace_is_over(serve: Serve) -> None:
+    gated = GatedModel()
+    server = serve({"m": gated})
+    held = hold(server, gated)
+    server.run(server.server.stop, 0.0)
+    assert held.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+    assert server.log.ended == [("m", "CANCELLED")]
+
+
+def test_stop_does_not_wait_for_watchers(serve: Serve) -> None:
+    server = serve({"m": Doubler()})
+    watch = server.channel.unary_stream(f"{HEALTH}/Watch", None, health_pb2.HealthCheckResponse.FromString)
+    statuses = watch(b"", timeout=PATIENCE)
+    next(statuses)
+    started = time.monotonic()
+    server.run(server.server.stop, PATIENCE)
+    assert time.monotonic() - started < PATIENCE / 2
+
+
+# --- health and reflection ---------------------------------------------------------------------------------
+
+
+def check(server: Running, service: str) -> int:
+    method = server.channel.unary_unary(f"{HEALTH}/Check", None, None)
+    body = method(health_pb2.HealthCheckRequest(service=service).SerializeToString())
+    status: int = health_pb2.HealthCheckResponse.FromString(body).status
+    return status
+
+
+@pytest.mark.parametrize("service", ["", "inference.GRPCInferenceService"])
+def test_health(serve: Serve, service: str) -> None:
+    server = serve({"m": Doubler()})
+    status = health_pb2.HealthCheckResponse
+    assert check(server, service) == status.NOT_SERVING
+    server.on_loop(lambda: server.server.set_serving(True))
+    assert check(server, service) == status.SERVING
+    server.on_loop(lambda: server.server.set_serving(False))
+    assert check(server, service) == status.NOT_SERVING
+
+
+def test_health_of_an_unknown_service(serve: Serve) -> None:
+    server = serve({"m": Doubler()})
+    status, _, _ = failure(lambda: check(server, "other"))
+    assert status is grpc.StatusCode.NOT_FOUND
+
+
+def test_watchers_see_changes(serve: Serve) -> None:
+    server = serve({"m": Doubler()})
+    watch = server.channel.unary_stream(f"{HEALTH}/Watch", None, health_pb2.HealthCheckResponse.FromString)
+    statuses = watch(b"", timeout=PATIENCE)
+    response = health_pb2.HealthCheckResponse
+    assert next(statuses).status == response.NOT_SERVING
+    server.on_loop(lambda: server.server.set_serving(True))
+    assert next(statuses).status == response.SERVING
+    statuses.cancel()
+
+
+def test_reflection_describes_the_service(serve: Serve) -> None:
+    server = serve({"m": Doubler()})
+    database = ProtoReflectionDescriptorDatabase(server.channel)
+    assert set(database.get_services()) == {
+        "inference.GRPCInferenceService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    file = database.FindFileContainingSymbol("inference.GRPCInferenceService")
+    assert [method.name for method in file.service[0].method] == [
+        method.name for method in DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
+    ]
+    assert database.FindFileContainingSymbol("grpc.health.v1.Health").package == "grpc.health.v1"
+
+
+# --- grpcio's inside ---------------------------------------------------------------------------------------
+
+
+def test_another_grpcio_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from grpc import _server  # type: ignore[attr-defined]
+
+    assert reply.find_finish() is _server._status
+    monkeypatch.setattr(_server, "_status", lambda event, body: None)
+    assert reply.find_finish() is None
+    monkeypatch.delattr(_server, "_status")
+    assert reply.find_finish() is None

@@ -1,0 +1,387 @@
+"""The life of a real process: ports, readiness, load, signals, the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from tests.server_process import ServerProcess
+
+IMPORTABLE = Path(__file__).parent / "importable"
+sys.path.insert(0, str(IMPORTABLE))
+import odd_estimators  # noqa: E402
+
+WITH_ODD = {"PYTHONPATH": str(IMPORTABLE)}
+
+
+@pytest.fixture(scope="module")
+def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("iris") / "iris.joblib"
+    features, target = load_iris(return_X_y=True)
+    joblib.dump(LogisticRegression(max_iter=1000).fit(features, target), path)
+    return path
+
+
+def stored(directory: Path, estimator: Any, name: str = "model") -> str:
+    path = directory / f"{name}.pkl"
+    joblib.dump(estimator, path)
+    return str(path)
+
+
+def serving(uri: str | Path, *flags: str) -> ServerProcess:
+    return ServerProcess("--runtime=sklearn", f"--model-uri={uri}", *flags, environ=WITH_ODD)
+
+
+def get(server: ServerProcess, path: str) -> tuple[int, Any]:
+    return fetch(urllib.request.Request(server.http_url + path))
+
+
+def fetch(request: urllib.request.Request, timeout: float = 30.0) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def infer(server: ServerProcess, model: str, *row: float, parameters: Any = None) -> tuple[int, Any]:
+    tensor = {"name": "input-0", "shape": [1, len(row)], "datatype": "FP64", "data": list(row)}
+    document = {"inputs": [tensor], "parameters": parameters or {}}
+    url = f"{server.http_url}/v2/models/{model}/infer"
+    return fetch(urllib.request.Request(url, json.dumps(document).encode()))
+
+
+def metric(server: ServerProcess, name: str, **labels: str) -> float:
+    with urllib.request.urlopen(server.http_url + "/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    found = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
+    values = [float(line.rsplit(" ", 1)[1]) for line in found if all(part in line for part in wanted)]
+    assert values, f"no {name} with {labels}"
+    return sum(values)
+
+
+# --- start ---
+
+
+def test_ports_open_at_once_and_readiness_waits_for_the_model(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    server = serving(stored(tmp_path, odd_estimators.LoadsWhenTold(str(pipe)), "slow")).start()
+    try:
+        assert get(server, "/v2/health/live") == (200, {"live": True})
+        status, body = get(server, "/v2/health/ready")
+        assert (status, body["error_code"]) == (503, "NOT_READY")
+        assert "slow" in body["error"]
+        assert "LOADING" in body["error"]
+        assert infer(server, "slow", 0, 0, 0, 0)[0] == 503
+        pipe.write_text("now")
+        server.wait_ready()
+        assert get(server, "/v2/health/ready") == (200, {"live": True, "ready": True})
+        assert infer(server, "slow", 0, 0, 0, 0)[0] == 200
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_model_is_loaded_once(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    with serving(stored(tmp_path, odd_estimators.Marked(str(marks)))) as server:
+        for _ in range(5):
+            assert infer(server, "model", 0, 0, 0, 0)[0] == 200
+    assert marks.read_text().splitlines() == ["loaded"]
+
+
+def test_a_model_that_fails_to_load_leaves_the_server_live_and_says_why(tmp_path: Path, iris: Path) -> None:
+    broken = stored(tmp_path, odd_estimators.Refuses(), "broken")
+    config = tmp_path / "server.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "models": [
+                    {"name": "good", "runtime": "sklearn", "model_uri": str(iris)},
+                    {"name": "broken", "runtime": "sklearn", "model_uri": broken},
+                ]
+            }
+        )
+    )
+    server = ServerProcess(f"--config={config}", environ=WITH_ODD).start()
+    try:
+        server.wait_for("not ready")
+        assert get(server, "/v2/health/live")[0] == 200
+        status, body = get(server, "/v2/health/ready")
+        assert status == 503
+        assert "the weights are gone" in body["error"]
+        assert get(server, "/v2/models/broken/ready")[0] == 503
+        assert infer(server, "good", 5.1, 3.5, 1.4, 0.2)[0] == 200
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("front", ["http", "grpc"])
+def test_a_taken_port_ends_with_exit_2_and_one_line(front: str, iris: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = serving(iris, f"--{front}-port={port}").start()
+        assert server.wait() == 2
+    complaints = [line for line in server.output.splitlines() if line.startswith("oipserver: ")]
+    assert len(complaints) == 1
+    assert str(port) in complaints[0]
+    assert "Traceback" not in server.output
+
+
+def test_the_first_request_is_as_fast_as_the_hundredth(iris: Path) -> None:
+    with serving(iris) as server:
+        seconds = []
+        for _ in range(100):
+            started = time.perf_counter()
+            assert infer(server, "iris", 5.1, 3.5, 1.4, 0.2)[0] == 200
+            seconds.append(time.perf_counter() - started)
+    # A model that is not warm takes some hundred milliseconds for its first row.
+    assert seconds[0] < 20 * np.median(seconds)
+
+
+# --- under load ---
+
+
+def http_request(row: Sequence[float], last: bool) -> bytes:
+    tensor = {"name": "x", "shape": [1, len(row)], "datatype": "FP64", "data": list(row)}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    connection = "close" if last else "keep-alive"
+    return (
+        f"POST /v2/models/iris/infer HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One HTTP answer with its head; empty when the connection ended before it began."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        chunk = connection.recv(65536)
+        if not chunk:
+            return answer
+        answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def test_concurrent_singles_are_batched_and_each_gets_its_own_answer(iris: Path) -> None:
+    """64 clients ask before any of them reads."""
+    features, _ = load_iris(return_X_y=True)
+    expected = joblib.load(iris).predict(features)
+    rounds, clients = 10, 64
+    labels: list[int] = []
+    with serving(iris) as server, ExitStack() as stack:
+        address = ("127.0.0.1", server.http_port)
+        sockets = [stack.enter_context(socket.create_connection(address, 30)) for _ in range(clients)]
+        for number in range(rounds):
+            for client, connection in enumerate(sockets):
+                row = features[(number * clients + client) % len(features)]
+                connection.sendall(http_request(row, last=False))
+            for connection in sockets:
+                answer = json.loads(read_answer(connection).partition(b"\r\n\r\n")[2])
+                labels += answer["outputs"][0]["data"]
+        rows = metric(server, "oip_batch_rows_sum", model="iris")
+        batches = metric(server, "oip_batch_rows_count", model="iris")
+        total = rounds * clients
+        assert metric(server, "oip_requests_total", code="OK", front="http") == total
+        assert metric(server, "oip_requests_in_flight") == 0
+        assert metric(server, "oip_queue_depth", model="iris") == 0
+        assert metric(server, "oip_model_state", model="iris", state="READY") == 1
+        assert metric(server, "oip_queue_duration_seconds_count", model="iris") == total
+        assert metric(server, "oip_compute_duration_seconds_count", model="iris") == batches
+    assert labels == [expected[number % len(features)] for number in range(total)]
+    assert rows == total
+    assert rows / batches > 1
+
+
+@pytest.mark.parametrize("estimator", ["Busy", "Sleepy"])
+def test_a_slow_model_delays_neither_health_nor_another_model(
+    estimator: str, tmp_path: Path, iris: Path
+) -> None:
+    config = tmp_path / "server.yaml"
+    slow = stored(tmp_path, getattr(odd_estimators, estimator)(), "slow")
+    models = [
+        {"name": name, "runtime": "sklearn", "model_uri": str(uri)}
+        for name, uri in (("slow", slow), ("iris", iris))
+    ]
+    config.write_text(json.dumps({"models": models}))
+    live_seconds: list[float] = []
+    iris_seconds: list[float] = []
+
+    def timed(call: Callable[[], tuple[int, Any]], seconds: list[float]) -> None:
+        started = time.perf_counter()
+        assert call()[0] == 200
+        seconds.append(time.perf_counter() - started)
+
+    with (
+        ServerProcess(f"--config={config}", environ=WITH_ODD) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        computing = pool.submit(infer, server, "slow", 2.0, 0, 0, 0)
+        while not computing.done():
+            timed(lambda: get(server, "/v2/health/live"), live_seconds)
+            timed(lambda: infer(server, "iris", 5.1, 3.5, 1.4, 0.2), iris_seconds)
+        assert computing.result()[0] == 200
+    assert len(live_seconds) > 20
+    assert np.median(live_seconds) < 0.01
+    assert np.median(iris_seconds) < 0.02
+
+
+# --- the end ---
+
+
+def closed_loop(call: Callable[[], str], stopping: threading.Event, outcomes: Counter[str]) -> None:
+    """Ask again and again; after the signal until the server says no."""
+    while True:
+        outcome = call()
+        outcomes[outcome] += 1
+        if outcome != "answered" and stopping.is_set():
+            return
+
+
+def ask_http(port: int) -> str:
+    """One request on a connection of its own; what a caller can tell of it."""
+    try:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    except ConnectionRefusedError:
+        return "refused"
+    with connection:
+        connection.sendall(http_request((5.1, 3.5, 1.4, 0.2), last=True))
+        answer = read_answer(connection)
+    if answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b'"data":[0]}]}'):
+        return "answered"
+    return "refused" if answer.startswith(b"HTTP/1.1 503 ") else f"lost: {answer[:200]!r}"
+
+
+def ask_grpc(call: Any) -> str:
+    tensor = ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1, 4])
+    request = ModelInferRequest(
+        model_name="iris",
+        inputs=[tensor],
+        raw_input_contents=[np.array([5.1, 3.5, 1.4, 0.2]).tobytes()],
+    )
+    try:
+        answer = ModelInferResponse.FromString(call(request.SerializeToString(), timeout=30))
+    except grpc.RpcError as error:
+        code, details = error.code(), error.details()
+        return "refused" if code is grpc.StatusCode.UNAVAILABLE else f"lost: {code} {details}"
+    return "answered" if np.frombuffer(answer.raw_output_contents[0], "<i8") == [0] else "wrong"
+
+
+def test_sigterm_under_load_loses_nothing_on_either_front(iris: Path) -> None:
+    outcomes: Counter[str] = Counter()
+    stopping = threading.Event()
+    with (
+        serving(iris, "--shutdown-lame-duck=0.5", "--shutdown-drain=10") as server,
+        grpc.insecure_channel(server.grpc_target) as channel,
+        ThreadPoolExecutor(24) as pool,
+    ):
+        remote = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        port = server.http_port
+        calls: list[Callable[[], str]] = [lambda: ask_http(port), lambda: ask_grpc(remote)]
+        clients = [pool.submit(closed_loop, calls[n % 2], stopping, outcomes) for n in range(24)]
+        while outcomes["answered"] < 500:
+            assert not any(client.done() for client in clients)
+        server.signal(signal.SIGTERM)
+        stopping.set()
+        deadline = time.monotonic() + 0.2
+        while get(server, "/v2/health/ready")[0] != 503:
+            assert time.monotonic() < deadline, "still ready 0.2 s after SIGTERM"
+        for client in clients:
+            client.result(timeout=30)
+        assert server.wait() == 0
+    assert set(outcomes) <= {"answered", "refused"}, outcomes
+    assert "Traceback" not in server.output
+
+
+def test_a_request_that_the_model_computes_is_answered_after_sigterm(tmp_path: Path) -> None:
+    with (
+        serving(stored(tmp_path, odd_estimators.Sleepy())) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(infer, server, "model", 1.0, 0, 0, 0)
+        while not metric(server, "oip_requests_in_flight"):
+            assert not running.done()
+        server.signal(signal.SIGTERM)
+        assert running.result()[0] == 200
+        assert server.wait() == 0
+
+
+def test_ctrl_c_skips_the_lame_duck(iris: Path) -> None:
+    with serving(iris, "--shutdown-lame-duck=60") as server:
+        server.signal(signal.SIGINT)
+        assert server.wait(timeout=20) == 0
+
+
+def test_a_second_signal_ends_at_once(iris: Path) -> None:
+    with serving(iris, "--shutdown-lame-duck=60") as server:
+        server.signal(signal.SIGTERM)
+        server.wait_for("taking requests for 60 s more")
+        server.signal(signal.SIGTERM)
+        assert server.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+def test_a_hanging_model_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    with (
+        serving(stored(tmp_path, odd_estimators.Hangs()), "--shutdown-drain=0.5") as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        hanging = pool.submit(infer, server, "model", 1.0, 0, 0, 0)
+        while not metric(server, "oip_requests_in_flight"):
+            assert not hanging.done()
+        server.signal(signal.SIGTERM)
+        status, body = hanging.result()
+        assert (status, body["error_code"]) == (503, "NOT_READY")
+        assert server.wait(timeout=20) == 0
+
+
+def test_a_hanging_model_costs_its_caller_only_the_deadline(tmp_path: Path) -> None:
+    with serving(stored(tmp_path, odd_estimators.Hangs()), "--shutdown-drain=0.2") as server:
+        started = time.monotonic()
+        status, body = infer(server, "model", 1.0, 0, 0, 0, parameters={"timeout": 200_000})
+        assert (status, body["error_code"]) == (504, "TIMEOUT")
+        assert time.monotonic() - started < 1.0
+        assert get(server, "/v2/health/live")[0] == 200
+
+
+def test_serve_serves_an_estimator_from_python(tmp_path: Path) -> None:
+    script = tmp_path / "notebook.py"
+    script.write_text(
+        "import oipserver\n"
+        "from sklearn.datasets import load_iris\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "estimator = LogisticRegression(max_iter=1000).fit(*load_iris(return_X_y=True))\n"
+        "oipserver.serve(estimator, name='iris', http_port=0, grpc_port='off', shutdown_lame_duck=0)\n"
+    )
+    server = ServerProcess(program=[str(script)])
+    with server:
+        assert infer(server, "iris", 5.1, 3.5, 1.4, 0.2)[1]["outputs"][0]["data"] == [0]
+    assert server.exit_code == 0
