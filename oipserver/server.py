@@ -8,6 +8,7 @@ new ones are refused, accepted ones finish, exit 0.  Ctrl-C skips the lame duck,
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -156,6 +157,9 @@ class Server:
     async def _load(self, ports: tuple[int | None, int | None], on_ready: OnReady | None) -> None:
         loads = (self._registry.load(model) for model in self._config.models)
         versions = await asyncio.gather(*loads)
+        # What was loaded stays: the collector need not walk through scikit-learn again and again.
+        gc.collect()
+        gc.freeze()
         if not self._plane.ready():
             logger.error("not ready: %s", self._plane.ready_reason())
             return

@@ -136,7 +136,7 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, str):
         return f"'{printable(value, MAX_SHOWN)}'"
-    return f"{type(value).__name__} {printable(value, MAX_SHOWN)}"
+    return f"{type(value).__name__} {printable(str(value), MAX_SHOWN)}"
 
 
 def _fields(cls: type[Any]) -> Iterator[tuple[Field[Any], Any]]:

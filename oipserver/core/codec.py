@@ -23,6 +23,8 @@ from oipserver.core.messages import Array
 MAX_RANK = 32
 MAX_DIMENSION = 2**31
 MAX_ELEMENTS = 2**26
+# Each element of BYTES is an object of its own, of some 40 bytes.
+MAX_STRINGS = 2**22
 # An integer written as a JSON float is taken for what it says as long as no other one reads the same.
 _EXACT_BELOW = 2.0**53
 _LENGTH = struct.Struct("<I")
@@ -80,7 +82,7 @@ def _filled(shape: Sequence[int], known: int, count: int, tensor: str) -> tuple[
 
 
 def _shown(shape: Sequence[int]) -> str:
-    return printable(list(shape))
+    return printable(str(list(shape)))
 
 
 # --- raw bytes ---------------------------------------------------------------------------------------------
@@ -96,7 +98,9 @@ def decode_raw(data: bytes | memoryview, datatype: Datatype, shape: Sequence[int
     """
     known = check_shape(shape, tensor)
     if datatype is BYTES:
-        elements = _decode_elements(memoryview(data), MAX_ELEMENTS if -1 in shape else known, tensor)
+        if known > MAX_STRINGS:
+            raise BadRequest(f"tensor '{printable(tensor)}': BYTES has more than {MAX_STRINGS} elements")
+        elements = _decode_elements(memoryview(data), MAX_STRINGS if -1 in shape else known, tensor)
         return _object_array(elements, _expect(shape, known, len(elements), tensor))
     count, left = divmod(len(data), datatype.itemsize)
     if left or (count != known and -1 not in shape):

@@ -48,6 +48,9 @@ class Contract:
 
     Args:
         batched: the first axis of every tensor is the batch.
+
+    Raises:
+        ValueError: a batched model announces a tensor without axes.
     """
 
     def __init__(self, model: Model, name: str, batched: bool) -> None:
@@ -60,6 +63,11 @@ class Contract:
         self._inputs = {tensor.name: tensor for tensor in model.inputs}
         self._named = {tensor.name: tensor for tensor in model.named_inputs}
         self._parameters = frozenset(model.parameter_names)
+        scalars = [tensor.name for tensor in (*model.inputs, *self._outputs.values()) if not tensor.shape]
+        if batched and scalars:
+            raise ValueError(
+                f"tensor {_quoted(scalars)} is announced as a scalar, so max_batch_size must be 0"
+            )
 
     def check(self, request: InferenceRequest) -> Work:
         """The request as work for this model.

@@ -30,10 +30,17 @@ MAX_REFLECTED = 128
 
 def printable(value: object, limit: int = MAX_REFLECTED) -> str:
     """Client text as it may stand in a message or a log line: printable characters, at most `limit`."""
-    text = str(value)
+    text = value if isinstance(value, str) else _written(value)
     cut = text[:limit]
     safe = "".join(character if character.isprintable() else "?" for character in cut)
     return safe + "…" if len(text) > limit else safe
+
+
+def _written(value: object) -> str:
+    """A scalar as text; of anything else only what it is, for it may be deep, large or slow to write."""
+    if isinstance(value, (float, type(None))) or (isinstance(value, int) and value.bit_length() < 1024):
+        return str(value)
+    return f"a {type(value).__name__}"
 
 
 class Fault(Exception):

@@ -14,7 +14,7 @@ def new_id() -> str:
     """A random UUID (RFC 9562, version 4) as text; four times cheaper than `uuid.uuid4`."""
     bits = _generator.getrandbits(128)
     text = f"{bits:032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[bits & 3]}{text[17:20]}-{text[20:]}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[bits >> 62 & 3]}{text[17:20]}-{text[20:]}"
 
 
 def valid_request_id(text: str) -> bool:

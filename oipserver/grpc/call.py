@@ -6,6 +6,7 @@ Rule: it is settled once, by what comes first: answer, refusal, or the end of th
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
@@ -22,15 +23,20 @@ Answer: TypeAlias = Callable[[InferenceResponse | Fault], None]
 
 
 class Desk:
-    """Where the calls of one server are run; loop-only.
+    """Where the calls of one server are run; loop-only, but for `slots`.
+
+    Attributes:
+        slots: one for each call inside, from before its message is read until it is settled.
 
     Args:
-        share: the most calls that one model may have inside, so that a slow one leaves room for the others.
+        max_calls: how many may be inside; one model may have 7/8 of them, so that a slow one leaves room
+            for the others.
     """
 
-    def __init__(self, plane: DataPlane, share: int) -> None:
+    def __init__(self, plane: DataPlane, max_calls: int) -> None:
         self.plane = plane
-        self._share = share
+        self.slots = threading.BoundedSemaphore(max_calls)
+        self._share = max(1, max_calls * 7 // 8)
         self._inside: Counter[str] = Counter()
 
     def enter(self, model: str) -> None:
@@ -105,6 +111,7 @@ class Call:
         answer, self._answer = self._answer, None
         self.settled = True
         self._question = self._ticket = None
+        self._desk.slots.release()
         if self._model is not None:
             self._desk.leave(self._model)
         if self._admission is not None:

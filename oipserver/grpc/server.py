@@ -12,6 +12,7 @@ from dataclasses import fields
 import grpc
 
 from oipserver.core.dataplane import DataPlane
+from oipserver.grpc.call import Desk
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
 from oipserver.grpc.reply import Replies, find_finish
@@ -52,16 +53,16 @@ class GrpcServer:
         )
         self._patience = Patience()
         self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
         self._streams = Streams()
         self._health = Health(self._patience, self._pools.control, self._pools.streams, self._streams)
         handover = Handover(loop)
         infer = Infer(
-            plane,
+            Desk(plane, max_concurrent_rpcs),
             handover,
             self._patience,
             Replies(self._pools.send, find_finish()),
             self._pools.infer,
-            max_concurrent_rpcs,
             default_timeout_seconds,
         )
         self._server = grpc.server(
@@ -89,12 +90,16 @@ class GrpcServer:
         return port
 
     def set_serving(self, serving: bool) -> None:
-        """What the health service answers; NOT_SERVING until told otherwise."""
-        self._health.set_serving(serving)
+        """What the health service answers; NOT_SERVING until told otherwise, and after `stop` for ever."""
+        if not self._stopping:
+            self._health.set_serving(serving)
 
     async def stop(self, grace: float) -> None:
-        """Accept nothing more, let calls inside finish for `grace` seconds, then cancel them."""
+        """Accept nothing more, let calls inside finish for `grace` seconds, then cancel them; once."""
+        if self._stopping:
+            return
         self.set_serving(False)
+        self._stopping = True
         stopped = self._server.stop(grace)
         self._streams.cancel()
         await asyncio.to_thread(stopped.wait)

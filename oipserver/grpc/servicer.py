@@ -10,7 +10,6 @@ An inference holds a thread while its message is read and decoded, not while it 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,7 +106,7 @@ class Infer:
     """ModelInfer; grpcio reads the attributes: it returns at once and is answered later.
 
     Args:
-        max_calls: how many may be inside; a call is inside until its answer has left.
+        desk: its slot for the call was taken before, in `Servicer.service`.
         default_timeout: seconds; a caller may only shorten it.
     """
 
@@ -115,45 +114,36 @@ class Infer:
 
     def __init__(
         self,
-        plane: DataPlane,
+        desk: Desk,
         handover: Handover,
         patience: Patience,
         replies: Replies,
         pool: ThreadPoolExecutor,
-        max_calls: int,
         default_timeout: float,
     ) -> None:
-        self.desk = Desk(plane, share=max(1, max_calls * 7 // 8))
+        self.desk = desk
+        self.handover = handover
+        self.patience = patience
+        self.replies = replies
         self.experimental_thread_pool = pool
-        self._handover = handover
-        self._patience = patience
-        self._replies = replies
         self._default_timeout = default_timeout
-        self._slots = threading.BoundedSemaphore(max_calls)
-
-    def take_slot(self) -> bool:
-        """Let one call in, which gives its slot back when it is over; False when all are taken."""
-        return self._slots.acquire(blocking=False)
 
     def __call__(self, messages: Messages, context: Context, send: Send) -> None:
-        calls: list[Call] = []
-        over = partial(self._over, context, calls)
-        if not context.add_callback(over):
-            over()
-            return
-        question, raw = self._read(messages, context)
-        reply = Reply(context, send, _request_id(context), raw)
-        call = Call(self.desk, question, partial(self._answer, context, reply))
-        self._handover.post(call.start)
-        calls.append(call)
-        # The RPC may have ended before it could find the call in the list.
-        if not context.is_active():
-            self._cancel(call)
+        try:
+            rpc = _Rpc(self, context)
+            question, raw = self._read(messages, context)
+            reply = Reply(context, send, _request_id(context), raw)
+            call = Call(self.desk, question, partial(rpc.answer, reply))
+            self.handover.post(call.start)
+        except BaseException:
+            self.desk.slots.release()
+            raise
+        rpc.watch(call)
 
     def _read(self, messages: Messages, context: Context) -> tuple[InferenceRequest | Fault, bool]:
         """The request, or what is wrong with it: that is accounted for on the loop like everything else."""
         try:
-            body = self._patience.receive(messages, context, TENSOR_SECONDS)
+            body = self.patience.receive(messages, context, TENSOR_SECONDS)
             now = time.monotonic()
             deadline = now + min(self._default_timeout, context.time_remaining())
             return wire.decode_request(body, now, deadline)
@@ -165,21 +155,43 @@ class Infer:
             log.exception("a request could not be decoded")
             return InternalError("internal error"), True
 
-    def _answer(self, context: Context, reply: Reply, result: InferenceResponse | Fault) -> None:
-        self._patience.start(context, TENSOR_SECONDS)
-        self._replies.send(reply, result)
 
-    def _over(self, context: Context, calls: list[Call]) -> None:
-        """The RPC is over: its answer was sent, or nobody waits for it any more."""
-        self._slots.release()
-        self._patience.stop(context)
-        for call in calls:
-            self._cancel(call)
+class _Rpc:
+    """What the end of an RPC means for its call: at that time it may be unknown, waiting or answered."""
 
-    def _cancel(self, call: Call) -> None:
-        if not call.settled:
+    __slots__ = ("_call", "_context", "_infer", "_over")
+
+    def __init__(self, infer: Infer, context: Context) -> None:
+        self._infer = infer
+        self._context = context
+        self._call: Call | None = None
+        self._over = False
+        if not context.add_callback(self._end):
+            self._over = True
+
+    def watch(self, call: Call) -> None:
+        """Cancel the call when the RPC ends, or now when it has ended already."""
+        self._call = call
+        if self._over:
+            self._cancel()
+
+    def answer(self, reply: Reply, result: InferenceResponse | Fault) -> None:
+        """Send the result; the peer has some time to read it."""
+        patience = self._infer.patience
+        patience.start(self._context, TENSOR_SECONDS)
+        if self._over:
+            patience.stop(self._context)
+        self._infer.replies.send(reply, result)
+
+    def _end(self) -> None:
+        self._over = True
+        self._infer.patience.stop(self._context)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._call is not None and not self._call.settled:
             with suppress(NotReady):
-                self._handover.post(call.cancel)
+                self._infer.handover.post(self._call.cancel)
 
 
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
@@ -213,7 +225,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             return self._handlers.get(path, self._unknown) if ours else None
         if self._plane.gate.draining:
             return self._draining
-        return self._infer_handler if self._infer.take_slot() else self._overloaded
+        return self._infer_handler if self._infer.desk.slots.acquire(blocking=False) else self._overloaded
 
     def _refuse_overloaded(self, messages: Messages, context: Context) -> Fault:
         fault = Overloaded("too many gRPC calls at the same time")

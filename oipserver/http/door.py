@@ -83,7 +83,7 @@ class Exchange:
     ) -> None:
         self._plane = plane
         self._settings = settings
-        self._headers = {name: value.decode("latin-1").strip() for name, value in headers if name in _WANTED}
+        self._headers = _wanted(headers)
         given = self._headers.get(b"x-request-id", "")
         self._has_own_id = valid_request_id(given)
         self.request_id = given if self._has_own_id else new_id()
@@ -117,6 +117,7 @@ class Exchange:
         self._admission.model, self._admission.version = self._plane.serving(model, version)
         self._envelope = Envelope(model, version, self.request_id, self._settings.default_timeout)
         self.check_size(self.content_length or 0)
+        self._check_json_size()
         if self.encoding:
             compression.check_encoding(self.encoding)
         content_type = self._headers.get(b"content-type", "").lower()
@@ -127,6 +128,15 @@ class Exchange:
         """PayloadTooLarge when a body of `size` bytes is over the limit."""
         if size > self.body_limit:
             raise PayloadTooLarge(f"the body has more than {self.body_limit} bytes")
+
+    def _check_json_size(self) -> None:
+        """The JSON in front of binary data has the limit of a JSON body: parsing holds the interpreter."""
+        length, limit = (
+            self._headers.get(b"inference-header-content-length", ""),
+            self._settings.max_json_bytes,
+        )
+        if length.isdecimal() and len(length) < 20 and int(length) > limit:
+            raise PayloadTooLarge(f"the JSON in front of the binary data has more than {limit} bytes")
 
     def decompress(self, body: bytes) -> bytes:
         """The body without its Content-Encoding; takes its time, so not for the event loop.
@@ -199,3 +209,13 @@ class Exchange:
     def _finish(self, code: str) -> None:
         if self._admission is not None:
             self._admission.finish(code)
+
+
+def _wanted(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    """The headers that an infer request is read by; RFC 9110, 5.3: one that comes twice is a list."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _WANTED:
+            text = value.decode("latin-1").strip()
+            found[name] = f"{found[name]}, {text}" if name in found else text
+    return found

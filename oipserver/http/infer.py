@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError
@@ -22,6 +22,31 @@ COMPRESS_INLINE = 32768
 
 class Disconnected(Exception):
     """The caller left while its body was being read."""
+
+
+class Body:
+    """A request's body, piece by piece.
+
+    Attributes:
+        complete: the last piece has come; to ask for one more would be to wait for the caller to leave.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.complete = False
+        self._receive = receive
+
+    async def piece(self) -> bytes:
+        """The next piece.
+
+        Raises:
+            Disconnected: the caller left instead.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        self.complete = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
 
 
 class InferDoor:
@@ -58,11 +83,12 @@ class InferDoor:
     async def _answer(
         self, exchange: Exchange, scope: Scope, receive: Receive, model: str, version: str | None
     ) -> Answer | None:
+        incoming = Body(receive)
         try:
             exchange.admit(model, version)
-            body = await _read_body(exchange, receive)
+            body = await _read(exchange, incoming)
         except Fault as fault:
-            return await _refused(exchange, fault, receive)
+            return await _refused(exchange, fault, incoming)
         if exchange.encoding:
             try:
                 body = await asyncio.to_thread(exchange.decompress, body)
@@ -111,37 +137,25 @@ async def _until_disconnect(receive: Receive) -> None:
         continue
 
 
-async def _read_body(exchange: Exchange, receive: Receive) -> bytes:
-    chunks: list[bytes] = []
+async def _read(exchange: Exchange, body: Body) -> bytes:
+    pieces: list[bytes] = []
     size = 0
-    while True:
-        message = await _next(receive)
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
+    while not body.complete:
+        pieces.append(await body.piece())
+        size += len(pieces[-1])
         exchange.check_size(size)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunk if len(chunks) == 1 else b"".join(chunks)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Disconnected
-    return message
-
-
-async def _refused(exchange: Exchange, fault: Fault, receive: Receive) -> Answer:
+async def _refused(exchange: Exchange, fault: Fault, body: Body) -> Answer:
     """A refusal before the body was read: read a small rest so that the connection can be used again."""
     answer = exchange.refused(fault)
     left = DRAIN_UP_TO
     if (exchange.content_length or 0) <= left:
-        while left >= 0:
-            message = await _next(receive)
-            left -= len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return answer
-    answer.headers.append((b"connection", b"close"))
+        while not body.complete and left >= 0:
+            left -= len(await body.piece())
+    if not body.complete:
+        answer.headers.append((b"connection", b"close"))
     return answer
 
 

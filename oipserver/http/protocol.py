@@ -48,6 +48,8 @@ from oipserver.http.outlet import Outlet
 from oipserver.http.patience import Patience
 from oipserver.http.refusal import render, without_upgrade
 
+__all__ = ["Connections", "LimitedProtocol", "limited_protocol"]
+
 logger = logging.getLogger("oipserver.http")
 
 # Bytes parsed at a time, so that one large read cannot put thousands of pipelined requests in line.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import orjson
 
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.conformance.doors import Ask, Given, grpc_message
-from tests.conformance.wires import Answer, Channel, Connection, Status, ask, message, outcome
+from tests.conformance.wires import Answer, Channel, Connection, Status, ask, message, outcome, succeeded
 
 
 def document(value: float = 1.0, **members: Any) -> dict[str, Any]:
@@ -33,14 +34,11 @@ def protobuf(value: float = 1.0, model: str = "doubler") -> ModelInferRequest:
     return grpc_message(Ask(model, [Given("FP64", [1, 2], [value, 0.5])]))
 
 
-def is_well(port: int, channel: Channel) -> bool:
-    """Whether both fronts give the right answer to a good request."""
-    answer = infer(port)
-    assert answer.status == 200, answer
-    result = channel.infer(protobuf())
-    assert isinstance(result, bytes), result
-    [raw] = ModelInferResponse.FromString(result).raw_output_contents
-    return answer.json()["outputs"][0]["data"] == [2.0, 1.0] and len(raw) == 16
+def check_health(port: int, channel: Channel) -> None:
+    """Both fronts give the right answer to a good request."""
+    assert infer(port).json()["outputs"][0]["data"] == [2.0, 1.0]
+    [raw] = ModelInferResponse.FromString(succeeded(channel.infer(protobuf()))).raw_output_contents
+    assert raw == struct.pack("<2d", 2.0, 1.0)
 
 
 class Pending(Protocol):

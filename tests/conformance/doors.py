@@ -230,7 +230,7 @@ def _from_json(data: Sequence[Any], datatype: str) -> list[Any]:
     if datatype == "BYTES":
         return [one.encode() for one in data]
     if datatype == "FP32":
-        return np.array(data, np.float32).tolist()
+        return [float(one) for one in np.array(data, np.float32)]
     return [float("nan") if one is None else one for one in data]
 
 
@@ -330,7 +330,7 @@ def raw_bytes(given: Given) -> bytes:
 def elements(raw: bytes, datatype: str) -> list[Any]:
     """The inverse of `raw_bytes`."""
     if datatype == "BYTES":
-        values = []
+        values: list[Any] = []
         while raw:
             end = 4 + int(struct.unpack_from("<I", raw)[0])
             values.append(raw[4:end])

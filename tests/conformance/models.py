@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from oipserver_sklearn import SklearnRuntime
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
@@ -24,7 +25,6 @@ from oipserver import (
     TensorMetadata,
 )
 from oipserver.core.datatypes import DATATYPES
-from oipserver_sklearn import SklearnRuntime
 from tests.conformance.system import Served
 from tests.support import PATIENCE, Doubler, GatedModel
 

@@ -28,7 +28,7 @@ from oipserver.http.door import InferSettings
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from oipserver.metrics import Metrics
-from tests.support import PATIENCE, GatedModel
+from tests.support import PATIENCE, GatedModel, until
 
 T = TypeVar("T")
 
@@ -141,12 +141,7 @@ class System:
         self._until(lambda: self.registry.find(model, None).depth == count)
 
     def _until(self, condition: Callable[[], bool]) -> None:
-        async def wait() -> None:
-            async with asyncio.timeout(PATIENCE):
-                while not condition():
-                    await asyncio.sleep(0)
-
-        self.call(wait())
+        self.call(until(condition))
 
     # --- on the loop ---
 

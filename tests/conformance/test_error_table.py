@@ -14,9 +14,9 @@ import grpc
 import orjson
 import pytest
 
+from oipserver import ModelConfig
 from oipserver.core.errors import Fault
 from oipserver.grpc._generated.open_inference_pb2 import (
-    ModelInferRequest,
     ModelMetadataRequest,
     ModelReadyRequest,
     ModelReadyResponse,
@@ -25,8 +25,8 @@ from oipserver.http.limits import HttpLimits
 from tests.conformance.callers import Caller, document, infer, protobuf
 from tests.conformance.models import SECRET
 from tests.conformance.system import MAX_BODY, MAX_JSON, Ended, Served, System
-from tests.conformance.wires import CONTRACT, Channel, Connection, ask, chunked, failed, head, message
-from tests.support import GatedModel
+from tests.conformance.wires import CONTRACT, Channel, Connection, ask, failed, head, message
+from tests.support import Doubler, GatedModel
 
 INFER = "/v2/models/doubler/infer"
 HOSTS = ("ours", "h11", "httptools")
@@ -320,7 +320,8 @@ def test_what_a_model_raises_is_logged_and_not_sent(
 def strict() -> Iterator[System]:
     """A server with little patience and little room."""
     limits = HttpLimits(header_timeout=0.05, body_timeout=0.05, max_header_bytes=4096, max_url_bytes=1024)
-    with System({}, limits) as running:
+    config = ModelConfig(name="doubler", runtime="test")
+    with System({"doubler": Served(config, Doubler)}, limits) as running:
         yield running
 
 
@@ -350,16 +351,15 @@ def test_a_slow_or_oversized_head_is_refused_and_the_connection_closed(
         assert connection.at_end()
 
 
-def test_a_slow_body_is_refused_and_its_slot_freed(system: System) -> None:
-    limits = HttpLimits(body_timeout=0.05)
-    served = {"m": Served(system.registry.find("doubler", None).config, lambda: system.models["doubler"])}
-    with System({"doubler": served["m"]}, limits) as impatient:
-        with Connection(impatient.ports["ours"]) as connection:
-            answer = connection.ask(head("POST", INFER, {"Content-Length": "100"}) + b'{"inp')
-            answer.error("REQUEST_TIMEOUT")
-            assert answer.headers["connection"] == "close"
-            assert connection.at_end()
-        impatient.wait_inside(0)
+@pytest.mark.parametrize("framing", [{"Content-Length": "100"}, {"Transfer-Encoding": "chunked"}])
+def test_a_slow_body_is_refused_and_its_slot_freed(strict: System, framing: Mapping[str, str]) -> None:
+    strict.journal.clear()
+    with Connection(strict.ports["ours"]) as connection:
+        answer = connection.ask(head("POST", INFER, framing) + b'5\r\n{"inp')
+        answer.error("REQUEST_TIMEOUT")
+        assert answer.headers["connection"] == "close"
+        assert connection.at_end()
+    strict.wait_inside(0)
 
 
 # --- the table is whole ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +107,8 @@ class Connection:
 
     def send(self, data: bytes) -> Connection:
         """Send everything, or as much as the server wants to have."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the answer is there and still to be read
             self.sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it has answered and closed; the answer is still to be read
         return self
 
     def answer(self, has_body: bool = True) -> Answer:
@@ -128,12 +127,16 @@ class Connection:
         """Send, and the next answer."""
         return self.send(data).answer()
 
+    def rest(self) -> bytes:
+        """Everything that comes until the server closes."""
+        try:
+            return self._file.read()
+        except ConnectionResetError:
+            return b""
+
     def at_end(self) -> bool:
         """Whether the server has closed and nothing more came; waits for it."""
-        try:
-            return self._file.read(1) == b""
-        except ConnectionResetError:
-            return True
+        return self.rest() == b""
 
 
 def ask(
@@ -181,7 +184,8 @@ class Channel:
     ) -> Any:
         """A call that runs: `result()`, `cancel()`."""
         path = rpc if rpc.startswith("/") else f"/{SERVICE}/{rpc}"
-        return self._channel.unary_unary(path).future(request, timeout=timeout, metadata=list(metadata))
+        call = self._channel.unary_unary(path, None, None)
+        return call.future(request, timeout=timeout, metadata=tuple(metadata))
 
     def call(
         self, rpc: str, request: bytes, metadata: Sequence[tuple[str, str]] = (), timeout: float = PATIENCE
@@ -203,8 +207,7 @@ def outcome(call: Any) -> bytes | Status:
     try:
         answer: bytes = call.result()
     except grpc.RpcError:
-        trailers = {key: value for key, value in call.trailing_metadata() or ()}
-        return Status(call.code(), call.details(), trailers)
+        return Status(call.code(), call.details(), dict(call.trailing_metadata() or ()))
     return answer
 
 

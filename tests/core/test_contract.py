@@ -572,10 +572,11 @@ def test_an_answer_that_was_not_announced(case: str) -> None:
     assert words in caught.value.message
 
 
-def test_a_scalar_is_no_batch_even_if_announced() -> None:
+def test_a_scalar_has_no_batch_axis_so_a_batched_model_cannot_announce_it() -> None:
     model = Announcement(TensorMetadata("x", FP64, (-1,)), outputs=(TensorMetadata("y", FP64, ()),))
-    with pytest.raises(InferenceFailed, match="returned no rows for 2 in output 'y'"):
-        Contract(model, "m", batched=True).check_answer({"y": np.array(1.0)}, ("y",), 2)
+    with pytest.raises(ValueError, match="'y' is announced as a scalar"):
+        Contract(model, "m", batched=True)
+    Contract(model, "m", batched=False)
 
 
 @pytest.mark.parametrize("wrong", ["text", None, 1, bytearray(b"a"), [b"a"]], ids=repr)

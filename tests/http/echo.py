@@ -127,6 +127,21 @@ class Running:
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(PATIENCE)
 
+    def call_after(self, seconds: float, function: Callable[[], Any]) -> None:
+        """Have `function` called on the server's loop, later."""
+        self.call(lambda: self.loop.call_later(seconds, function))
+
+    def call_until(self, condition: Callable[[], bool]) -> bool:
+        """Whether `condition` comes true; looked at with every turn of the server's loop."""
+
+        async def turn() -> bool:
+            async with asyncio.timeout(PATIENCE):
+                while not condition():  # noqa: ASYNC110  uvicorn tells nobody
+                    await asyncio.sleep(0)
+            return True
+
+        return asyncio.run_coroutine_threadsafe(turn(), self.loop).result(PATIENCE + 1)
+
 
 @dataclass
 class Answer:
