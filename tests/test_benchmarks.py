@@ -7,13 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from benchmarks import report
 from benchmarks.cases import CALLERS, OURS, UVICORN, Case, Sample, all_cases, in_round
+from benchmarks.echoes import EveryMethod
 from benchmarks.load import Span, Tally
 from benchmarks.load_grpc import load_grpc
 from benchmarks.load_http import load_http
@@ -86,12 +89,43 @@ def test_right_and_wrong_answers_are_told_apart(
     assert other.errors == other.answers > 0
 
 
-def test_a_status_that_is_not_ok_is_an_error() -> None:
-    """gRPC: our own server refuses what is no protobuf message; the echo of HTTP has no other status."""
+def test_http_with_the_right_body_and_another_status_is_an_error() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    async def load() -> Tally:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            return await load_http(server.sockets[0].getsockname()[1], REQUEST, b"ok", 2, SHORT)
+
+    tally = asyncio.run(load())
+    assert tally.latencies == []
+    assert tally.errors == tally.answers > 0
+
+
+def test_grpc_with_the_right_message_and_another_status_is_an_error() -> None:
+    def refuse(request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.set_code(grpc.StatusCode.ABORTED)
+        return b"answer"
+
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[EveryMethod(refuse)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        tally = asyncio.run(load_grpc(port, "/any/Method", b"question", b"answer", 2, SHORT))
+    finally:
+        server.stop(None).wait()
+    assert tally.latencies == []
+    assert tally.errors == tally.answers > 0
+
+
+def test_a_connection_that_ends_early_is_an_error_of_every_caller() -> None:
+    """A gRPC server hangs up when it is spoken to in HTTP/1.1."""
     with echo("grpc-threads", b"", None) as server:
         tally = asyncio.run(load_http(server.grpc_port, REQUEST, b"ok", 2, SHORT))
-    assert tally.errors > 0
-    assert tally.latencies == []
+    assert tally.errors == 2
+    assert tally.answers == 0
 
 
 def test_a_server_that_does_not_start_is_told() -> None:

@@ -97,7 +97,7 @@ def read_file(given: Given | None, problems: list[str]) -> File:
     if given is None:
         return File()
     path = Path(str(given.value))
-    place = printable(path, MAX_SHOWN)
+    place = printable(str(path), MAX_SHOWN)
     try:
         table = _parse(path)
     except OSError as error:
