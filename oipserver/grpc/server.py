@@ -117,7 +117,7 @@ def _options(max_message_bytes: int, max_concurrent_rpcs: int) -> list[tuple[str
         # A port in use is an error, not shared with the process that has it.
         ("grpc.so_reuseport", 0),
         # More than may be inside, so that overload is answered by us and not queued in the client.
-        ("grpc.max_concurrent_streams", 2 * max_concurrent_rpcs),
+        ("grpc.max_concurrent_streams", max(1024, 2 * max_concurrent_rpcs)),
         # Dead peers are found by pings, idle ones sent away; a client may ping every ten seconds.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

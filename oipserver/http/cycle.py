@@ -29,9 +29,7 @@ class Cycle(RequestResponseCycle):
 
     def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
         """ASGI `send`; decides with the first message whether the connection lives on."""
-        if not self.response_started and (
-            self.more_body or self.waiting_for_100_continue or self.transport.shared.closing
-        ):
+        if not self.response_started and (self.more_body or self.transport.shared.closing):
             self._may_be_the_last()
         return RequestResponseCycle.send(self, message)  # `super()` costs a little, twice per answer
 

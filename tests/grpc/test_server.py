@@ -195,8 +195,7 @@ def test_stop_cancels_calls_when_the_grace_is_over(serve: Serve) -> None:
 
 def test_stop_does_not_wait_for_watchers(serve: Serve) -> None:
     server = serve({"m": Doubler()})
-    watch = server.channel.unary_stream(f"{HEALTH}/Watch", None, health_pb2.HealthCheckResponse.FromString)
-    statuses = watch(b"", timeout=PATIENCE)
+    statuses = watch(server)
     next(statuses)
     started = time.monotonic()
     server.run(server.server.stop, PATIENCE)
@@ -211,6 +210,11 @@ def check(server: Running, service: str) -> int:
     body = method(health_pb2.HealthCheckRequest(service=service).SerializeToString())
     status: int = health_pb2.HealthCheckResponse.FromString(body).status
     return status
+
+
+def watch(server: Running) -> Any:
+    method = server.channel.unary_stream(f"{HEALTH}/Watch", None, health_pb2.HealthCheckResponse.FromString)
+    return method(b"", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("service", ["", "inference.GRPCInferenceService"])
@@ -232,8 +236,7 @@ def test_health_of_an_unknown_service(serve: Serve) -> None:
 
 def test_watchers_see_changes(serve: Serve) -> None:
     server = serve({"m": Doubler()})
-    watch = server.channel.unary_stream(f"{HEALTH}/Watch", None, health_pb2.HealthCheckResponse.FromString)
-    statuses = watch(b"", timeout=PATIENCE)
+    statuses = watch(server)
     response = health_pb2.HealthCheckResponse
     assert next(statuses).status == response.NOT_SERVING
     server.on_loop(lambda: server.server.set_serving(True))
@@ -260,7 +263,7 @@ def test_reflection_describes_the_service(serve: Serve) -> None:
 
 
 def test_another_grpcio_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from grpc import _server  # type: ignore[attr-defined]
+    from grpc import _server
 
     assert reply.find_finish() is _server._status
     monkeypatch.setattr(_server, "_status", lambda event, body: None)

@@ -266,8 +266,13 @@ def test_extensions_that_are_not_offered(field: str, name: str) -> None:
 
 
 def test_parameters_for_the_model_pass_and_the_others_are_taken_out() -> None:
-    own = {"flag": True, "count": -3, "rate": 0.5, "word": "w"}
-    transport = {"priority": 1, "sequence_id": "s", "sequence_start": True, "binary_data_output": True}
+    own: dict[str, Any] = {"flag": True, "count": -3, "rate": 0.5, "word": "w"}
+    transport: dict[str, Any] = {
+        "priority": 1,
+        "sequence_id": "s",
+        "sequence_start": True,
+        "binary_data_output": True,
+    }
     parameters = {key: parameter(value) for key, value in (own | transport).items()}
     decoded = request(raw_request(1.0, parameters=parameters))
     assert dict(decoded.parameters) == own
