@@ -132,8 +132,10 @@ class Server:
     async def _open(self) -> tuple[int | None, int | None]:
         config, loop = self._config, asyncio.get_running_loop()
         http_port = grpc_port = None
-        listener = None if config.http.port is None else _listen(config.host, config.http.port)
+        listener = None if config.http.port is None else _listen("http.port", config.host, config.http.port)
         if config.grpc.port is not None:
+            # Tried first, for grpc-core would complain of a taken port in lines of its own.
+            _listen("grpc.port", config.host, config.grpc.port).close()
             self._grpc = GrpcServer(
                 self._plane,
                 loop,
@@ -239,13 +241,19 @@ class Signals:
         self._came.set()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(key: str, host: str, port: int) -> socket.socket:
     """A bound and listening socket.
 
+    Args:
+        key: the setting to blame.
+
     Raises:
-        OSError: naming the address.
+        OSError: naming the setting and the address.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise OSError(f"host: cannot find '{host}': {error.strerror}") from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -254,7 +262,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(f"cannot listen on {_join(host, port)} for HTTP: {error.strerror}") from error
+        raise OSError(f"{key}: cannot listen on {_join(host, port)}: {error.strerror}") from error
     return listener
 
 

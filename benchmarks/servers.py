@@ -1,0 +1,131 @@
+"""The servers under load: processes that start, are pinned to one core, and always end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+
+_ECHOES = Path(__file__).with_name("echoes.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """One core for every server, another for the clients; both None where processes cannot be pinned."""
+
+    server: int | None
+    client: int | None
+
+    @classmethod
+    def available(cls) -> Cores:
+        """The first two that this process may use."""
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        return cls(cores[0], cores[1]) if len(cores) > 1 else cls(None, None)
+
+
+def pin(pid: int, core: int | None) -> None:
+    """Keep a process (0 is this one) and the threads that it will start on one core."""
+    if core is not None:
+        os.sched_setaffinity(pid, {core})
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server; the port of a front that it does not have is 0."""
+
+    pid: int
+    http_port: int = 0
+    grpc_port: int = 0
+
+    def cpu_seconds(self) -> float | None:
+        """User and system time of all its threads so far; None where the system does not tell."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return None
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def oipserver(config: Path, core: int | None) -> Iterator[Server]:
+    """Our server, with the models of a configuration file, when it is ready."""
+    command = [
+        *(sys.executable, "-m", "oipserver.cli", "serve", "--config", str(config)),
+        *("--http-port", "0", "--grpc-port", "0", "--shutdown-lame-duck", "0", "--shutdown-drain", "5"),
+    ]
+    with _process(command, core) as process:
+        log = _log_until_ready(process)
+        yield Server(process.pid, _port(r"HTTP on \S+:(\d+)", log), _port(r"gRPC on \S+:(\d+)", log))
+
+
+@contextmanager
+def echo(kind: str, answer: bytes, core: int | None) -> Iterator[Server]:
+    """One of the bare servers of `echoes.py`."""
+    with _process([sys.executable, str(_ECHOES), kind], core) as process:
+        assert process.stdin is not None
+        process.stdin.write(answer)
+        process.stdin.close()
+        port = _port(r"port (\d+)", _log_until_ready(process))
+        yield Server(process.pid, http_port=port, grpc_port=port)
+
+
+@contextmanager
+def _process(command: Sequence[str], core: int | None) -> Iterator[subprocess.Popen[bytes]]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OIPSERVER_")}
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
+    )
+    with process:
+        pin(process.pid, core)
+        try:
+            yield process
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _log_until_ready(process: subprocess.Popen[bytes]) -> str:
+    """What a server writes up to "ready: "; the rest is read as well, and dropped.
+
+    Raises:
+        RuntimeError: it ended, or took too long.
+    """
+    assert process.stdout is not None
+    too_slow = threading.Timer(START_SECONDS, process.kill)
+    too_slow.start()
+    try:
+        log = ""
+        while "ready: " not in log:
+            line = process.stdout.readline().decode()
+            if not line:
+                raise RuntimeError(f"a server did not start:\n{log}")
+            log += line
+    finally:
+        too_slow.cancel()
+    threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
+    return log
+
+
+def _port(pattern: str, log: str) -> int:
+    found = re.search(pattern, log)
+    if not found:
+        raise RuntimeError(f"no port in what a server wrote:\n{log}")
+    return int(found[1])
