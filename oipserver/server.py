@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -34,7 +35,7 @@ from oipserver.core.registry import Load, Registry, Version
 from oipserver.core.scheduler import Budget
 from oipserver.grpc.server import GrpcServer
 from oipserver.http.app import create_app
-from oipserver.http.door import InferSettings
+from oipserver.http.door import Exchange, InferSettings
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from oipserver.metrics import Metrics
@@ -150,7 +151,7 @@ class Server:
             http = config.http
             settings = InferSettings(http.max_json_bytes, http.max_body_bytes, config.limits.default_timeout)
             app = create_app(self._plane, settings, self._metrics.exposition)
-            self._http = HttpServer(app, _limits(http))
+            self._http = HttpServer(app, _limits(http), partial(Exchange, self._plane, settings))
             await self._http.start(listener)
             http_port = listener.getsockname()[1]
             logger.info("HTTP on http://%s (uvloop, httptools)", _join(config.host, http_port))

@@ -108,8 +108,10 @@ class Call:
         self._ticket = self._desk.plane.submit(question, self._settle, self._admission)
 
     def _settle(self, result: InferenceResponse | Fault) -> None:
-        answer, self._answer = self._answer, None
+        if self.settled:
+            return
         self.settled = True
+        answer, self._answer = self._answer, None
         self._question = self._ticket = None
         self._desk.slots.release()
         if self._model is not None:

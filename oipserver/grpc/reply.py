@@ -76,7 +76,14 @@ class Reply:
         self._raw = raw
 
     def send(self, result: InferenceResponse | Fault, finish: Finish | None) -> None:
-        """Encode and send; a peer that has left is no error."""
+        """Encode and send; a peer that has left is no error.  Never raises."""
+        try:
+            self._leave(result, finish)
+        except Exception:
+            log.exception("an answer could not be sent")
+            self._context.cancel()  # type: ignore[no-untyped-call]
+
+    def _leave(self, result: InferenceResponse | Fault, finish: Finish | None) -> None:
         answer = result if isinstance(result, Fault) else self._encode(result)
         context = self._context
         if isinstance(answer, Fault):

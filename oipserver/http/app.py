@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError, MethodNotAllowed, NotFound, printable
-from oipserver.http.door import InferSettings
+from oipserver.http.door import InferSettings, parse_infer_path
 from oipserver.http.endpoints import Endpoints
 from oipserver.http.errors import error_response, request_id_of
 from oipserver.http.infer import InferDoor
@@ -77,18 +77,6 @@ class Dispatch:
             await self._infer.serve(scope, receive, send, *target)
         else:
             await self._rest(scope, receive, send)
-
-
-def parse_infer_path(path: str) -> tuple[str, str | None] | None:
-    """Model and version of an infer path; None when it is no such path."""
-    parts = path.split("/")
-    if parts[:3] != ["", "v2", "models"]:
-        return None
-    if len(parts) == 5:
-        return parts[3], None
-    if len(parts) == 7 and parts[4] == "versions":
-        return parts[3], parts[5]
-    return None
 
 
 class RequestIds:

@@ -7,6 +7,7 @@ size, content, tensors, queue.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from oipserver.http.wire import Envelope, Plan, decode_raw_request, decode_reque
 logger = logging.getLogger("oipserver.http")
 
 COMPRESS_FROM = 1024
+# Smaller answers are compressed on the event loop: a thread costs more than it saves.
+COMPRESS_INLINE = 32768
 
 _WANTED = frozenset(
     (
@@ -70,12 +73,37 @@ class InferSettings:
     default_timeout: float
 
 
+def parse_infer_path(path: str) -> tuple[str, str | None] | None:
+    """Model and version of an infer path; None when it is no such path."""
+    parts = path.split("/")
+    if parts[:3] != ["", "v2", "models"]:
+        return None
+    if len(parts) == 5:
+        return parts[3], None
+    if len(parts) == 7 and parts[4] == "versions":
+        return parts[3], parts[5]
+    return None
+
+
+async def compressed(answer: Answer) -> Answer:
+    """The answer in the coding that was negotiated for it; on a thread where that takes its time."""
+    if answer.encoding is None:
+        return answer
+    if len(answer.body) <= COMPRESS_INLINE:
+        answer.body = compression.compress(answer.body, answer.encoding)
+    else:
+        answer.body = await asyncio.to_thread(compression.compress, answer.body, answer.encoding)
+    answer.headers += [(b"content-encoding", answer.encoding.encode()), (b"vary", b"accept-encoding")]
+    return answer
+
+
 class Exchange:
     """One request and its answer.
 
     Attributes:
         request_id: for headers, error bodies and logs.
         encoding: the request's Content-Encoding; "" for none.
+        admitted: `admit` had nothing against it.
     """
 
     def __init__(
@@ -89,6 +117,7 @@ class Exchange:
         self.request_id = given if self._has_own_id else new_id()
         encoding = self._headers.get(b"content-encoding", "").lower()
         self.encoding = "" if encoding == "identity" else encoding
+        self.admitted = False
         self._admission: Admission | None = None
         self._ticket: Ticket | None = None
         self._envelope: Envelope
@@ -123,6 +152,18 @@ class Exchange:
         content_type = self._headers.get(b"content-type", "").lower()
         if content_type.startswith("multipart/"):
             raise UnsupportedMediaType("multipart bodies are not read here; send JSON or binary tensor data")
+        self.admitted = True
+
+    def try_admit(self, model: str, version: str | None) -> Answer | None:
+        """As `admit`, with the refusal as an answer; None when there is none."""
+        try:
+            self.admit(model, version)
+        except Fault as fault:
+            return self.refused(fault)
+        except Exception:
+            logger.exception("request %s failed", self.request_id)
+            return self.refused(InternalError("internal error"))
+        return None
 
     def check_size(self, size: int) -> None:
         """PayloadTooLarge when a body of `size` bytes is over the limit."""

@@ -9,15 +9,12 @@ from starlette.types import Receive, Scope, Send
 
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError
-from oipserver.http import compression
-from oipserver.http.door import Answer, Exchange, InferSettings
+from oipserver.http.door import Answer, Exchange, InferSettings, compressed
 
 logger = logging.getLogger("oipserver.http")
 
 # A refused body up to this size is read and dropped; beyond it the connection closes after the answer.
 DRAIN_UP_TO = 65536
-# Smaller answers are compressed on the event loop: a thread costs more than it saves.
-COMPRESS_INLINE = 32768
 
 
 class Disconnected(Exception):
@@ -78,7 +75,7 @@ class InferDoor:
             logger.exception("request %s failed", exchange.request_id)
             answer = exchange.refused(InternalError("internal error"))
         if answer is not None:
-            await _send(send, await _compressed(answer))
+            await _send(send, await compressed(answer))
 
     async def _answer(
         self, exchange: Exchange, scope: Scope, receive: Receive, model: str, version: str | None
@@ -156,17 +153,6 @@ async def _refused(exchange: Exchange, fault: Fault, body: Body) -> Answer:
             left -= len(await body.piece())
     if not body.complete:
         answer.headers.append((b"connection", b"close"))
-    return answer
-
-
-async def _compressed(answer: Answer) -> Answer:
-    if answer.encoding is None:
-        return answer
-    if len(answer.body) <= COMPRESS_INLINE:
-        answer.body = compression.compress(answer.body, answer.encoding)
-    else:
-        answer.body = await asyncio.to_thread(compression.compress, answer.body, answer.encoding)
-    answer.headers += [(b"content-encoding", answer.encoding.encode()), (b"vary", b"accept-encoding")]
     return answer
 
 

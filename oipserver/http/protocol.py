@@ -24,6 +24,7 @@ from enum import Enum, auto
 from typing import Any, ClassVar, cast
 
 import httptools
+from uvicorn._types import HTTPScope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -183,7 +184,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request line begins."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
         self._phase = Phase.HEAD
         self._body_bytes = 0
         self.patience.due = None
@@ -208,7 +210,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._replay = True
             return
-        self._fill_scope(version)
         self.cycle = cycle = self._new_cycle(version, awaits_continue)
         self._phase = Phase.BODY
         self.patience.due = None
@@ -233,9 +234,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; dropped when nobody wants it any more."""
+        self._count_body(body)
+        super().on_body(body)
+
+    def _count_body(self, body: bytes) -> None:
         self._fruitless = 0
         self._body_bytes += len(body)
-        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -247,11 +251,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._running is None:  # it was a rest that nobody wanted
             self._idle_since = self.loop.time()
 
-    def _fill_scope(self, version: str) -> None:
-        scope = self.scope
-        scope["extensions"] = self._extensions  # type: ignore[typeddict-item]  # uvicorn expects plain data
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
+    def _new_scope(self, version: str) -> HTTPScope:
         try:
             url = httptools.parse_url(self.url)
         except httptools.HttpParserInvalidURLError as error:
@@ -259,13 +259,26 @@ class LimitedProtocol(HttpToolsProtocol):
             raise BadRequest(f"request target: expected a path or a URL, got '{text}'") from error
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
-        scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
-        scope["query_string"] = url.query or b""
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": self.root_path,
+            "path": self.root_path + (urllib.parse.unquote(path) if "%" in path else path),
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "extensions": self._extensions,  # type: ignore[typeddict-item]  # uvicorn expects plain data
+        }
 
     def _new_cycle(self, version: str, awaits_continue: bool) -> Cycle:
         return Cycle(
-            scope=self.scope,
+            scope=self._new_scope(version),
             transport=self.outlet,
             flow=self.flow,
             logger=self.logger,

@@ -16,8 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
+from oipserver.http.direct import DirectProtocol, InferConnections, OpenExchange
 from oipserver.http.limits import HttpLimits
-from oipserver.http.protocol import Connections, LimitedProtocol, limited_protocol
+from oipserver.http.protocol import LimitedProtocol, limited_protocol
 
 # Connections end by themselves; this is how often their number is looked at during the stop.
 _LOOK_AGAIN = 0.01
@@ -26,14 +27,19 @@ _LAST_WORDS = 0.25
 
 
 class HttpServer:
-    """One listening socket and its connections."""
+    """One listening socket and its connections.
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits) -> None:
-        self._connections = Connections(limits)
+    Args:
+        app: answers everything that `open_exchange` does not.
+        open_exchange: the infer door, from a request's headers.
+    """
+
+    def __init__(self, app: ASGIApp, limits: HttpLimits, open_exchange: OpenExchange) -> None:
+        self._connections = InferConnections(limits, open_exchange=open_exchange)
         self._state = ServerState()
         self._config = uvicorn.Config(
             app,
-            http=limited_protocol(self._connections),
+            http=limited_protocol(self._connections, DirectProtocol),
             ws="none",
             lifespan="off",
             access_log=False,

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import uvicorn
@@ -24,7 +25,7 @@ from oipserver.core.registry import Registry
 from oipserver.core.scheduler import Budget
 from oipserver.grpc.server import GrpcServer
 from oipserver.http.app import create_app
-from oipserver.http.door import InferSettings
+from oipserver.http.door import Exchange, InferSettings
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from oipserver.metrics import Metrics
@@ -189,7 +190,7 @@ class System:
     async def _open(self) -> tuple[HttpServer, list[uvicorn.Server], GrpcServer]:
         settings = InferSettings(MAX_JSON, MAX_BODY, PATIENCE)
         app = create_app(self.plane, settings, self.journal.exposition)
-        http = HttpServer(app, self._limits)
+        http = HttpServer(app, self._limits, partial(Exchange, self.plane, settings))
         await http.start(self._listener("ours"))
         hosts = [
             uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_config=None, access_log=False)),

@@ -64,7 +64,11 @@ class Running:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.run(self._start, models, options)
+        try:
+            self.run(self._start, models, options)
+        except BaseException:
+            self._end_loop()
+            raise
         self.channel = grpc.insecure_channel(self.address)
 
     async def _start(self, models: dict[str, Model], options: dict[str, Any]) -> None:
@@ -72,7 +76,11 @@ class Running:
         self.server = GrpcServer(
             self.plane.data, self._loop, **{"address": "127.0.0.1:0", "max_concurrent_rpcs": 16, **options}
         )
-        self.port = self.server.start()
+        try:
+            self.port = self.server.start()
+        except OSError:
+            await self.plane.__aexit__()
+            raise
         self.address = f"127.0.0.1:{self.port}"
 
     def begin(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -107,6 +115,9 @@ class Running:
         self.channel.close()
         self.run(self.server.stop, 0.0)
         self.run(self.plane.__aexit__)
+        self._end_loop()
+
+    def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()

@@ -14,7 +14,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from oipserver.grpc import reply
+from oipserver.grpc import reply, wire
+from oipserver.grpc import server as grpc_server
 from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferResponse
 from oipserver.grpc.server import GrpcServer
 from tests.grpc.conftest import Serve
@@ -270,3 +271,37 @@ def test_another_grpcio_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reply.find_finish() is None
     monkeypatch.delattr(_server, "_status")
     assert reply.find_finish() is None
+
+
+def test_a_way_of_sending_that_fails_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(event: object, state: object, body: bytes) -> None:
+        raise TypeError("not as expected")
+
+    monkeypatch.setattr(grpc_server, "find_finish", lambda: fail)
+    server = Running({"m": Doubler()})
+    status, _, _ = failure(lambda: server.infer(raw_request(1.0)))
+    assert status is grpc.StatusCode.CANCELLED
+    server.close()
+
+
+def test_an_answer_that_cannot_be_encoded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise TypeError("a secret")
+
+    server = serve({"m": Doubler()})
+    monkeypatch.setattr(wire, "encode_response", fail)
+    status, text, trailers = failure(lambda: server.infer(raw_request(1.0)))
+    assert (status, trailers["error-code"]) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "secret" not in text
+
+
+def test_a_request_that_breaks_the_decoder(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> wire.Question:
+        raise TypeError("a secret")
+
+    server = serve({"m": Doubler()}, max_concurrent_rpcs=1)
+    monkeypatch.setattr(wire, "decode_request", fail)
+    for _ in range(3):
+        status, text, trailers = failure(lambda: server.infer(raw_request(1.0)))
+        assert (status, trailers["error-code"]) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        assert "secret" not in text

@@ -1,0 +1,225 @@
+"""The infer door inside the protocol class: from the parser to the data plane and back, without ASGI.
+
+uvicorn's cycle, its task, its event and two messages cost more than everything else that an infer request
+needs.  A plain `POST /v2/models/{model}[/versions/{version}]/infer` goes past them; whatever is out of the
+ordinary (an encoded body, Expect, an escaped path, a query) takes the ASGI door, to the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, TypeAlias, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from oipserver.core.errors import PayloadTooLarge
+from oipserver.http.cycle import Cycle
+from oipserver.http.door import Answer, Exchange, compressed, parse_infer_path
+from oipserver.http.errors import Headers
+from oipserver.http.limits import Connections
+from oipserver.http.protocol import LimitedProtocol
+
+OpenExchange: TypeAlias = Callable[[Iterable[tuple[bytes, bytes]]], Exchange]
+
+_ELSEWHERE = frozenset((b"content-encoding", b"expect", b"upgrade"))
+
+
+@lru_cache(maxsize=1024)
+def _target(url: bytes) -> tuple[str, str | None] | None:
+    """Model and version of a plain infer URL; None for everything that needs a closer look."""
+    if not url.endswith(b"/infer") or b"%" in url or b"?" in url:
+        return None
+    return parse_infer_path(url.decode("latin-1"))
+
+
+class _Nobody:
+    """In place of the event on which no application waits."""
+
+    def set(self) -> None:
+        return
+
+
+class DirectCycle:
+    """One infer request in its connection.  uvicorn's protocol class takes it for one of its cycles."""
+
+    __slots__ = (
+        "_chunks",
+        "_exchange",
+        "_protocol",
+        "_size",
+        "_target",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+        "response_started",
+    )
+
+    message_event: ClassVar[_Nobody] = _Nobody()
+
+    def __init__(
+        self, protocol: DirectProtocol, exchange: Exchange, target: tuple[str, str | None], keep_alive: bool
+    ) -> None:
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        self._protocol = protocol
+        self._exchange: Exchange | None = exchange
+        self._target = target
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def begin(self) -> None:
+        """Its turn in the connection has come; the body may be on its way, or here."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        refusal = exchange.try_admit(*self._target)
+        if refusal is not None:
+            self.reply(refusal)
+        elif self._size > exchange.body_limit:
+            self._refuse_size(exchange)
+        elif not self.more_body:
+            self._infer(exchange)
+
+    def feed(self, chunk: bytes) -> None:
+        """A piece of the body; one too many is answered at once."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._size += len(chunk)
+        if self._size > exchange.body_limit:
+            self._chunks.clear()
+            if exchange.admitted:
+                self._refuse_size(exchange)
+        else:
+            self._chunks.append(chunk)
+
+    def end(self) -> None:
+        """The body is whole."""
+        exchange = self._exchange
+        if exchange is not None and exchange.admitted:
+            self._infer(exchange)
+
+    def lose(self) -> None:
+        """The caller has left, or is not listened to any more."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self.disconnected = True
+            exchange.cancel()
+
+    def reply(self, answer: Answer) -> None:
+        """Write the answer, when the peer reads."""
+        protocol = self._protocol
+        if answer.encoding is not None:
+            protocol.compress(self, answer)
+        elif protocol.flow.write_paused:
+            protocol.when_writable = lambda: self.reply(answer)
+        elif self._exchange is not None:
+            self._exchange = None
+            self._write(protocol, answer)
+
+    def _refuse_size(self, exchange: Exchange) -> None:
+        self.reply(exchange.refused(PayloadTooLarge(f"the body has more than {exchange.body_limit} bytes")))
+
+    def _infer(self, exchange: Exchange) -> None:
+        chunks = self._chunks
+        exchange.infer(chunks[0] if len(chunks) == 1 else b"".join(chunks), self.reply)
+        self._chunks = []
+
+    def _write(self, protocol: DirectProtocol, answer: Answer) -> None:
+        self.response_started = True
+        keep_alive = self.keep_alive and not protocol.shared.closing
+        if self.more_body and not protocol.rest_is_small():
+            keep_alive = False
+        protocol.outlet.write(_message(answer, protocol.server_state.default_headers, keep_alive))
+        self.response_complete = True
+        if not keep_alive:
+            protocol.outlet.close()
+        protocol.on_response_complete()
+
+
+def _message(answer: Answer, defaults: Headers, keep_alive: bool) -> bytes:
+    parts = [STATUS_LINE[answer.status]]
+    for name, value in defaults:
+        parts += (name, b": ", value, b"\r\n")
+    for name, value in answer.headers:
+        parts += (name, b": ", value, b"\r\n")
+    if not keep_alive:
+        parts.append(b"connection: close\r\n")
+    parts += (b"content-length: %d\r\n\r\n" % len(answer.body), answer.body)
+    return b"".join(parts)
+
+
+@dataclass(slots=True, kw_only=True)
+class InferConnections(Connections):
+    """What all connections of a server share, with its infer door.
+
+    Attributes:
+        open_exchange: makes an `Exchange` from a request's headers.
+    """
+
+    open_exchange: OpenExchange
+
+
+class DirectProtocol(LimitedProtocol):
+    """One connection, with a short way for infer.  Bind it with `limited_protocol` before use."""
+
+    shared: ClassVar[InferConnections]
+
+    when_writable: Callable[[], None] | None = None
+    _compressing: asyncio.Task[Answer] | None = None
+
+    def resume_writing(self) -> None:
+        """The peer has caught up: an answer that waited for it goes out."""
+        super().resume_writing()
+        waiting, self.when_writable = self.when_writable, None
+        if waiting is not None:
+            waiting()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, for whoever reads it."""
+        if isinstance(self.cycle, DirectCycle):
+            self._count_body(body)
+            self.cycle.feed(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        cycle = self.cycle
+        super().on_message_complete()
+        if isinstance(cycle, DirectCycle):
+            cycle.end()
+
+    def compress(self, cycle: DirectCycle, answer: Answer) -> None:
+        """Compress an answer and write it then, on a thread where it is large."""
+        self._compressing = self.loop.create_task(compressed(answer))
+        self._compressing.add_done_callback(lambda done: self._compressed(cycle, done))
+
+    def _compressed(self, cycle: DirectCycle, done: asyncio.Task[Answer]) -> None:
+        self._compressing = None
+        if not done.cancelled():
+            cycle.reply(done.result())
+
+    def _new_cycle(self, version: str, awaits_continue: bool) -> Cycle:
+        target = _target(self.url) if self.parser.get_method() == b"POST" else None
+        if target is None or any(name in _ELSEWHERE for name, _ in self.headers):
+            return super()._new_cycle(version, awaits_continue)
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        return cast(Cycle, DirectCycle(self, self.shared.open_exchange(self.headers), target, keep_alive))
+
+    def _begin(self, cycle: Cycle) -> None:
+        if not isinstance(cycle, DirectCycle):
+            super()._begin(cycle)
+        elif not self._is_deaf():
+            self._running = cycle
+            if cycle is self.cycle:
+                cycle.begin()
+            else:  # one that stood in line: not from within the answer of the one before, and so on down
+                self.loop.call_soon(cycle.begin)
