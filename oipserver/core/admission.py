@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from oipserver.core.errors import NotReady
+from oipserver.core.model_config import ModelConfig
 from oipserver.core.observer import Observer
 
 
@@ -13,8 +14,7 @@ class Admission:
     """One infer request inside the server.
 
     Attributes:
-        model, version: set by the data plane when they are known; empty before, so that no client text
-            ever becomes a metric label.
+        model, version: empty until `of`, so that no client text ever becomes a metric label.
     """
 
     __slots__ = ("_front", "_gate", "_started", "model", "version")
@@ -25,6 +25,11 @@ class Admission:
         self._front = front
         self._gate: Gate | None = gate
         self._started = time.perf_counter()
+
+    def of(self, config: ModelConfig) -> None:
+        """The request is for a known model."""
+        self.model = config.name
+        self.version = config.version
 
     def finish(self, code: str) -> None:
         """The answer is out, with "OK" or a fault's code; later calls do nothing."""

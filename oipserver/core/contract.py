@@ -6,6 +6,7 @@ leaves here has the declared names, the declared dtypes and one batch size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from oipserver.core.messages import (
     TensorMetadata,
 )
 from oipserver.core.model import Model
+
+_ANY = (-1,)
+_FEW = 256
 
 
 @dataclass(slots=True)
@@ -114,31 +118,32 @@ class Contract:
             raise BadRequest(f"model '{self.name}' misses input {_quoted(missing)}; it takes {expected}")
 
     def _tensor(self, tensor: Tensor, metadata: TensorMetadata) -> Array:
-        array = _cast(tensor, metadata)
+        array = tensor.data if tensor.datatype is metadata.datatype else _cast(tensor, metadata)
         shape = metadata.shape
-        if array.ndim != len(shape):
-            array = _with_rank(array, len(shape))
-        if array.ndim != len(shape) or any(
-            size not in (-1, actual) for size, actual in zip(shape, array.shape, strict=True)
-        ):
-            raise BadRequest(
-                f"input '{printable(tensor.name)}' of model '{self.name}' expects shape {list(shape)}"
-                f"{_columns(shape)}, got {list(tensor.data.shape)}"
-            )
-        if not metadata.allow_nan and metadata.datatype.is_float and not np.isfinite(array).all():
+        # The usual case by one comparison: any batch, all other axes as announced.
+        if array.shape[1:] != shape[1:] or shape[:1] != _ANY:
+            array = self._shaped(array, tensor, shape)
+        if not metadata.allow_nan and metadata.datatype.is_float and not _all_finite(array):
             raise Unprocessable(
                 f"input '{printable(tensor.name)}' of model '{self.name}' holds NaN or infinity, "
                 "which this model does not accept"
             )
         return array
 
+    def _shaped(self, array: Array, tensor: Tensor, shape: Sequence[int]) -> Array:
+        if array.ndim != len(shape):
+            array = _with_rank(array, len(shape))
+        if not _fits(array.shape, shape):
+            raise BadRequest(
+                f"input '{printable(tensor.name)}' of model '{self.name}' expects shape {list(shape)}"
+                f"{_columns(shape)}, got {list(tensor.data.shape)}"
+            )
+        return array
+
     def _rows(self, inputs: Mapping[str, Array]) -> int:
         if not self.batched:
             return 1
-        sizes = {name: array.shape[0] for name, array in inputs.items()}
-        rows = next(iter(sizes.values()), 1)
-        if any(size != rows for size in sizes.values()):
-            raise BadRequest(f"inputs of model '{self.name}' differ in rows: {sizes}")
+        rows = None
         for name, array in inputs.items():
             # Without columns, too: rows that cost the caller nothing would cost the model.
             if not array.size:
@@ -146,7 +151,11 @@ class Contract:
                     f"input '{name}' of model '{self.name}' holds no rows or no columns: "
                     f"shape {list(array.shape)}"
                 )
-        return rows
+            if rows is not None and len(array) != rows:
+                sizes = {each: len(inputs[each]) for each in inputs}
+                raise BadRequest(f"inputs of model '{self.name}' differ in rows: {sizes}")
+            rows = len(array)
+        return rows or 1
 
     def _requested(self, names: Sequence[str]) -> tuple[str, ...]:
         if not names:
@@ -188,9 +197,7 @@ class Contract:
                 f"returned {array.dtype} for output '{metadata.name}', announced {metadata.datatype}"
             )
         shape = metadata.shape
-        if array.ndim != len(shape) or any(
-            size not in (-1, actual) for size, actual in zip(shape, array.shape, strict=True)
-        ):
+        if not _fits(array.shape, shape):
             raise InferenceFailed(
                 f"returned shape {list(array.shape)} for output '{metadata.name}', announced {list(shape)}"
             )
@@ -212,16 +219,29 @@ class Contract:
 def _key(inputs: Mapping[str, Array], outputs: tuple[str, ...], parameters: Parameters) -> Hashable:
     """Equal for requests whose rows may be concatenated; dtypes are the declared ones already."""
     return (
-        tuple((name, array.shape[1:]) for name, array in inputs.items()),
+        tuple([(name, array.shape[1:]) for name, array in inputs.items()]),
         outputs,
         # As text: True, 1 and 1.0 are equal and yet not the same parameter.
-        tuple((name, repr(value)) for name, value in parameters.items()),
+        tuple([(name, repr(value)) for name, value in parameters.items()]) if parameters else (),
     )
 
 
 def _size(array: Array) -> int:
     # An object array counts its pointers only; its bytes are what waits in memory.
-    return sum(map(len, array.flat)) + array.nbytes if array.dtype == np.object_ else array.nbytes
+    return sum(map(len, array.flat)) + array.nbytes if array.dtype.hasobject else array.nbytes
+
+
+def _fits(actual: Sequence[int], announced: Sequence[int]) -> bool:
+    return len(actual) == len(announced) and all(
+        size in (-1, came) for size, came in zip(announced, actual, strict=True)
+    )
+
+
+def _all_finite(array: Array) -> bool:
+    """No NaN, no infinity.  They show in a sum of squares, which for a few numbers is cheaper than a mask."""
+    if array.size <= _FEW and math.isfinite(np.vdot(array, array)):
+        return True
+    return bool(np.isfinite(array).all())
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -107,25 +107,34 @@ class DataPlane:
             parameters=model.parameters,
         )
 
-    def serving(self, name: str, version: str | None) -> tuple[str, str]:
-        """Model and version that would answer now.
+    def serving(self, name: str, version: str | None) -> Version:
+        """The version that would answer now.
 
         Raises:
             NotFound: no such model or version.
             NotReady: it does not serve now.
         """
-        config = self._registry.ready(name, version).config
-        return config.name, config.version
+        return self._registry.ready(name, version)
 
-    def submit(self, request: InferenceRequest, reply: Reply, admission: Admission | None = None) -> Ticket:
+    def submit(
+        self,
+        request: InferenceRequest,
+        reply: Reply,
+        admission: Admission | None = None,
+        version: Version | None = None,
+    ) -> Ticket:
         """Check and queue a request; `reply` is called once, later, unless the ticket is cancelled.
+
+        Args:
+            version: what `serving` found for this request, if it was asked.
 
         Raises:
             Fault: the request was refused; `reply` is not called.
         """
-        version = self._registry.ready(request.model_name, request.model_version)
-        if admission is not None:
-            admission.model, admission.version = version.config.name, version.config.version
+        if version is None:
+            version = self._registry.ready(request.model_name, request.model_version)
+            if admission is not None:
+                admission.of(version.config)
         work = version.contract.check(request)
 
         def answer(result: Arrays | Fault) -> None:

@@ -8,7 +8,7 @@ ordinary (an encoded body, Expect, an escaped path, a query) takes the ASGI door
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, TypeAlias, cast
@@ -17,12 +17,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from oipserver.core.errors import PayloadTooLarge
 from oipserver.http.cycle import Cycle
-from oipserver.http.door import Answer, Exchange, compressed, parse_infer_path
+from oipserver.http.door import Answer, Exchange, Head, compressed, parse_infer_path, read_head
 from oipserver.http.errors import Headers
 from oipserver.http.limits import Connections
 from oipserver.http.protocol import LimitedProtocol
 
-OpenExchange: TypeAlias = Callable[[Iterable[tuple[bytes, bytes]]], Exchange]
+OpenExchange: TypeAlias = Callable[[Head], Exchange]
 
 _ELSEWHERE = frozenset((b"content-encoding", b"expect", b"upgrade"))
 
@@ -161,7 +161,7 @@ class InferConnections(Connections):
     """What all connections of a server share, with its infer door.
 
     Attributes:
-        open_exchange: makes an `Exchange` from a request's headers.
+        open_exchange: makes an `Exchange` for a request.
     """
 
     open_exchange: OpenExchange
@@ -174,6 +174,8 @@ class DirectProtocol(LimitedProtocol):
 
     when_writable: Callable[[], None] | None = None
     _compressing: asyncio.Task[Answer] | None = None
+    _last_headers: Headers | None = None
+    _last_head: Head | None = None
 
     def resume_writing(self) -> None:
         """The peer has caught up: an answer that waited for it goes out."""
@@ -209,15 +211,27 @@ class DirectProtocol(LimitedProtocol):
 
     def _new_cycle(self, version: str, awaits_continue: bool) -> Cycle:
         target = _target(self.url) if self.parser.get_method() == b"POST" else None
-        if target is None or any(name in _ELSEWHERE for name, _ in self.headers):
+        head = self._plain_head() if target is not None else None
+        if target is None or head is None:
             return super()._new_cycle(version, awaits_continue)
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        return cast(Cycle, DirectCycle(self, self.shared.open_exchange(self.headers), target, keep_alive))
+        return cast(Cycle, DirectCycle(self, self.shared.open_exchange(head), target, keep_alive))
+
+    def _plain_head(self) -> Head | None:
+        """The head of a request that this door can answer.
+
+        A client sends the same headers again and again: to compare them is cheaper than to read them.
+        """
+        if self.headers != self._last_headers:
+            self._last_headers = self.headers
+            plain = all(name not in _ELSEWHERE for name, _ in self.headers)
+            self._last_head = read_head(self.headers) if plain else None
+        return self._last_head
 
     def _begin(self, cycle: Cycle) -> None:
         if not isinstance(cycle, DirectCycle):
             super()._begin(cycle)
-        elif not self._is_deaf():
+        elif not self.outlet.is_closing():
             self._running = cycle
             if cycle is self.cycle:
                 cycle.begin()

@@ -24,6 +24,7 @@ from oipserver.core.errors import (
 )
 from oipserver.core.ids import new_id, valid_request_id
 from oipserver.core.messages import InferenceResponse
+from oipserver.core.registry import Version
 from oipserver.core.scheduler import Ticket
 from oipserver.http import compression
 from oipserver.http.errors import Headers, error_response
@@ -45,6 +46,45 @@ _WANTED = frozenset(
         b"x-request-id",
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the headers of an infer request say.
+
+    Attributes:
+        request_id: the caller's, when it may enter a header again; "" for none.
+        encoding: Content-Encoding; "" for none.
+        header_length: the value of Inference-Header-Content-Length; None when the body is JSON alone.
+        content_length: the announced body size in bytes; None when it is not announced (chunked).
+    """
+
+    request_id: str
+    encoding: str
+    accept_encoding: str
+    content_type: str
+    header_length: str | None
+    content_length: int | None
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    """Read the headers once; names are lower case.  RFC 9110, 5.3: one that comes twice is a list."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _WANTED:
+            text = value.decode("latin-1").strip()
+            found[name] = f"{found[name]}, {text}" if name in found else text
+    request_id = found.get(b"x-request-id", "")
+    encoding = found.get(b"content-encoding", "").lower()
+    length = found.get(b"content-length", "")
+    return Head(
+        request_id=request_id if valid_request_id(request_id) else "",
+        encoding="" if encoding == "identity" else encoding,
+        accept_encoding=found.get(b"accept-encoding", ""),
+        content_type=found.get(b"content-type", "").lower(),
+        header_length=found.get(b"inference-header-content-length"),
+        content_length=int(length) if length.isdecimal() else None,
+    )
 
 
 @dataclass(slots=True)
@@ -87,13 +127,14 @@ def parse_infer_path(path: str) -> tuple[str, str | None] | None:
 
 async def compressed(answer: Answer) -> Answer:
     """The answer in the coding that was negotiated for it; on a thread where that takes its time."""
-    if answer.encoding is None:
+    encoding, answer.encoding = answer.encoding, None
+    if encoding is None:
         return answer
     if len(answer.body) <= COMPRESS_INLINE:
-        answer.body = compression.compress(answer.body, answer.encoding)
+        answer.body = compression.compress(answer.body, encoding)
     else:
-        answer.body = await asyncio.to_thread(compression.compress, answer.body, answer.encoding)
-    answer.headers += [(b"content-encoding", answer.encoding.encode()), (b"vary", b"accept-encoding")]
+        answer.body = await asyncio.to_thread(compression.compress, answer.body, encoding)
+    answer.headers += [(b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
     return answer
 
 
@@ -102,39 +143,40 @@ class Exchange:
 
     Attributes:
         request_id: for headers, error bodies and logs.
-        encoding: the request's Content-Encoding; "" for none.
+        body_limit: bytes that the body may have, before and after decompression.
         admitted: `admit` had nothing against it.
     """
 
-    def __init__(
-        self, plane: DataPlane, settings: InferSettings, headers: Iterable[tuple[bytes, bytes]]
-    ) -> None:
+    __slots__ = (
+        "_admission",
+        "_envelope",
+        "_plan",
+        "_plane",
+        "_reply",
+        "_settings",
+        "_ticket",
+        "_version",
+        "admitted",
+        "body_limit",
+        "head",
+        "request_id",
+    )
+
+    _envelope: Envelope
+    _plan: Plan
+    _reply: Reply
+    _version: Version
+
+    def __init__(self, plane: DataPlane, settings: InferSettings, head: Head) -> None:
         self._plane = plane
         self._settings = settings
-        self._headers = _wanted(headers)
-        given = self._headers.get(b"x-request-id", "")
-        self._has_own_id = valid_request_id(given)
-        self.request_id = given if self._has_own_id else new_id()
-        encoding = self._headers.get(b"content-encoding", "").lower()
-        self.encoding = "" if encoding == "identity" else encoding
+        self.head = head
+        self.request_id = head.request_id or new_id()
+        json_alone = head.header_length is None
+        self.body_limit = settings.max_json_bytes if json_alone else settings.max_body_bytes
         self.admitted = False
         self._admission: Admission | None = None
         self._ticket: Ticket | None = None
-        self._envelope: Envelope
-        self._plan: Plan
-        self._reply: Reply
-
-    @property
-    def body_limit(self) -> int:
-        """Bytes that the body may have, before and after decompression."""
-        binary = b"inference-header-content-length" in self._headers
-        return self._settings.max_body_bytes if binary else self._settings.max_json_bytes
-
-    @property
-    def content_length(self) -> int | None:
-        """The announced body size; None when it is not announced (chunked)."""
-        length = self._headers.get(b"content-length")
-        return int(length) if length is not None and length.isdecimal() else None
 
     def admit(self, model: str, version: str | None) -> None:
         """Everything that can be refused before a body is read.
@@ -142,15 +184,17 @@ class Exchange:
         Raises:
             Fault: draining, unknown model, not ready, too large, a content that is not read here.
         """
+        head = self.head
         self._admission = self._plane.gate.admit("http")
-        self._admission.model, self._admission.version = self._plane.serving(model, version)
+        self._version = self._plane.serving(model, version)
+        self._admission.of(self._version.config)
         self._envelope = Envelope(model, version, self.request_id, self._settings.default_timeout)
-        self.check_size(self.content_length or 0)
-        self._check_json_size()
-        if self.encoding:
-            compression.check_encoding(self.encoding)
-        content_type = self._headers.get(b"content-type", "").lower()
-        if content_type.startswith("multipart/"):
+        self.check_size(head.content_length or 0)
+        if head.header_length is not None:
+            self._check_json_size(head.header_length)
+        if head.encoding:
+            compression.check_encoding(head.encoding)
+        if head.content_type.startswith("multipart/"):
             raise UnsupportedMediaType("multipart bodies are not read here; send JSON or binary tensor data")
         self.admitted = True
 
@@ -170,12 +214,9 @@ class Exchange:
         if size > self.body_limit:
             raise PayloadTooLarge(f"the body has more than {self.body_limit} bytes")
 
-    def _check_json_size(self) -> None:
+    def _check_json_size(self, length: str) -> None:
         """The JSON in front of binary data has the limit of a JSON body: parsing holds the interpreter."""
-        length, limit = (
-            self._headers.get(b"inference-header-content-length", ""),
-            self._settings.max_json_bytes,
-        )
+        limit = self._settings.max_json_bytes
         if length.isdecimal() and len(length) < 20 and int(length) > limit:
             raise PayloadTooLarge(f"the JSON in front of the binary data has more than {limit} bytes")
 
@@ -186,7 +227,7 @@ class Exchange:
             BadRequest: corrupt or truncated.
             PayloadTooLarge: larger than the limit when inflated.
         """
-        return compression.decompress(body, self.encoding, self.body_limit)
+        return compression.decompress(body, self.head.encoding, self.body_limit)
 
     def infer(self, body: bytes, reply: Reply) -> None:
         """Decode, queue, and hand the answer to `reply`, at once when the request is refused."""
@@ -211,17 +252,14 @@ class Exchange:
         return Answer(*error_response(fault, self.request_id))
 
     def _submit(self, body: bytes) -> None:
-        header_length = self._headers.get(b"inference-header-content-length")
-        if header_length == "0" and body:
-            inputs = self._plane.model_metadata(
-                self._envelope.model_name, self._envelope.model_version
-            ).inputs
+        if self.head.header_length == "0" and body:
+            inputs = self._version.contract.model.inputs
             request, self._plan = decode_raw_request(body, inputs, self._envelope)
         else:
-            request, self._plan = decode_request(body, header_length, self._envelope)
-        if not self._has_own_id and valid_request_id(request.id):
+            request, self._plan = decode_request(body, self.head.header_length, self._envelope)
+        if request.id != self.request_id and not self.head.request_id and valid_request_id(request.id):
             self.request_id = request.id
-        self._ticket = self._plane.submit(request, self._answered, self._admission)
+        self._ticket = self._plane.submit(request, self._answered, self._admission, self._version)
 
     def _answered(self, result: InferenceResponse | Fault) -> None:
         try:
@@ -242,21 +280,11 @@ class Exchange:
         if body.header_length is not None:
             headers.append((b"inference-header-content-length", b"%d" % body.header_length))
         encoding = None
-        if len(body.data) >= COMPRESS_FROM and b"accept-encoding" in self._headers:
-            encoding = compression.negotiate(self._headers[b"accept-encoding"])
+        if len(body.data) >= COMPRESS_FROM and self.head.accept_encoding:
+            encoding = compression.negotiate(self.head.accept_encoding)
         self._finish("OK")
         return Answer(200, headers, body.data, encoding)
 
     def _finish(self, code: str) -> None:
         if self._admission is not None:
             self._admission.finish(code)
-
-
-def _wanted(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    """The headers that an infer request is read by; RFC 9110, 5.3: one that comes twice is a list."""
-    found: dict[bytes, str] = {}
-    for name, value in headers:
-        if name in _WANTED:
-            text = value.decode("latin-1").strip()
-            found[name] = f"{found[name]}, {text}" if name in found else text
-    return found

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError
-from oipserver.http.door import Answer, Exchange, InferSettings, compressed
+from oipserver.http.door import Answer, Exchange, InferSettings, compressed, read_head
 
 logger = logging.getLogger("oipserver.http")
 
@@ -62,7 +62,7 @@ class InferDoor:
         self, scope: Scope, receive: Receive, send: Send, model: str, version: str | None
     ) -> None:
         """Answer one request; returns without sending when the caller left."""
-        exchange = Exchange(self._plane, self._settings, scope["headers"])
+        exchange = Exchange(self._plane, self._settings, read_head(scope["headers"]))
         try:
             answer = await self._answer(exchange, scope, receive, model, version)
         except Disconnected:
@@ -86,7 +86,7 @@ class InferDoor:
             body = await _read(exchange, incoming)
         except Fault as fault:
             return await _refused(exchange, fault, incoming)
-        if exchange.encoding:
+        if exchange.head.encoding:
             try:
                 body = await asyncio.to_thread(exchange.decompress, body)
             except Fault as fault:
@@ -148,7 +148,7 @@ async def _refused(exchange: Exchange, fault: Fault, body: Body) -> Answer:
     """A refusal before the body was read: read a small rest so that the connection can be used again."""
     answer = exchange.refused(fault)
     left = DRAIN_UP_TO
-    if (exchange.content_length or 0) <= left:
+    if (exchange.head.content_length or 0) <= left:
         while not body.complete and left >= 0:
             left -= len(await body.piece())
     if not body.complete:
