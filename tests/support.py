@@ -138,7 +138,7 @@ async def entered(model: GatedModel) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """Return when the condition holds: lets the loop turn, with a deadline."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  any condition, not one that an event tells
             await asyncio.sleep(0)
 
 

@@ -131,8 +131,9 @@ class Infer:
     def __call__(self, messages: Messages, context: Context, send: Send) -> None:
         try:
             rpc = _Rpc(self, context)
-            question, raw = self._read(messages, context)
-            reply = Reply(context, send, _request_id(context), raw)
+            given = _given_request_id(context)
+            question, raw = self._read(messages, context, given or new_id())
+            reply = Reply(context, send, given or _id_of(question), raw)
             call = Call(self.desk, question, partial(rpc.answer, reply))
             self.handover.post(call.start)
         except BaseException:
@@ -140,13 +141,15 @@ class Infer:
             raise
         rpc.watch(call)
 
-    def _read(self, messages: Messages, context: Context) -> tuple[InferenceRequest | Fault, bool]:
+    def _read(
+        self, messages: Messages, context: Context, request_id: str
+    ) -> tuple[InferenceRequest | Fault, bool]:
         """The request, or what is wrong with it: that is accounted for on the loop like everything else."""
         try:
             body = self.patience.receive(messages, context, TENSOR_SECONDS)
             now = time.monotonic()
             deadline = now + min(self._default_timeout, context.time_remaining())
-            return wire.decode_request(body, now, deadline)
+            return wire.decode_request(body, now, deadline, request_id)
         except Fault as fault:
             return fault, True
         except grpc.RpcError:
@@ -268,8 +271,20 @@ def _refuse_unknown(messages: Messages, context: Context) -> Fault:
 
 
 def _request_id(context: Context) -> str:
-    """The caller's request id where it is fit to be sent back, else a new one."""
+    """The caller's request id, else a new one."""
+    return _given_request_id(context) or new_id()
+
+
+def _given_request_id(context: Context) -> str:
+    """The caller's request id where it is fit to be sent back, else nothing."""
     for key, value in context.invocation_metadata():
         if key == errors.REQUEST_ID and isinstance(value, str) and valid_request_id(value):
             return value
+    return ""
+
+
+def _id_of(question: InferenceRequest | Fault) -> str:
+    """One id for the answer and for the logs: the message's own, where it is fit for both."""
+    if isinstance(question, InferenceRequest) and valid_request_id(question.id):
+        return question.id
     return new_id()

@@ -31,7 +31,6 @@ from oipserver.core.datatypes import (
     parse_datatype,
 )
 from oipserver.core.errors import BadRequest, printable
-from oipserver.core.ids import new_id
 from oipserver.core.messages import (
     Array,
     InferenceRequest,
@@ -94,8 +93,11 @@ def parse(message: type[M], body: bytes) -> M:
         raise malformed() from None
 
 
-def decode_request(body: bytes, now: float, deadline: float) -> Question:
+def decode_request(body: bytes, now: float, deadline: float, request_id: str) -> Question:
     """A ModelInferRequest as a request that is to be answered by `deadline` (loop time, like `now`).
+
+    Args:
+        request_id: becomes the answer's id when the message has none.
 
     Raises:
         BadRequest: whatever is wrong with it without knowing the model.
@@ -116,7 +118,7 @@ def decode_request(body: bytes, now: float, deadline: float) -> Question:
         model_version=message.model_version or None,
         inputs=_inputs(message, contents),
         outputs=[_requested(output) for output in message.outputs],
-        id=message.id or new_id(),
+        id=message.id or request_id,
         parameters=reserved.rest,
         deadline=deadline if reserved.timeout is None else min(deadline, now + reserved.timeout),
     )

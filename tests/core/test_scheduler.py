@@ -75,7 +75,8 @@ def test_callers_with_different_row_counts_are_cut_apart_right() -> None:
 
 def test_a_lone_request_waits_for_no_company() -> None:
     class Clock(SilentObserver):
-        waits: list[float] = []
+        def __init__(self) -> None:
+            self.waits: list[float] = []
 
         def batch(
             self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
@@ -388,7 +389,7 @@ def test_an_answer_that_is_not_announced_is_the_models_failure(answer: Any) -> N
 
         def predict(self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters) -> Arrays:
             truth = super().predict(inputs, outputs, parameters)
-            return answer if self.lying else truth  # type: ignore[no-any-return]
+            return answer if self.lying else truth
 
     async def scenario() -> None:
         model = Liar()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import runpy
+import weakref
 from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from oipserver.grpc._generated import open_inference_pb2
-from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferRequest
+from oipserver.grpc._generated.open_inference_pb2 import (
+    DESCRIPTOR,
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelMetadataResponse,
+)
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "oipserver" / "grpc" / "_generated"
@@ -64,3 +71,16 @@ def test_another_client_may_register_the_same_package() -> None:
 def test_field_numbers_are_the_protocols(message: str, names: str) -> None:
     fields = DESCRIPTOR.message_types_by_name[message].fields
     assert {field.number: field.name for field in fields} == dict(enumerate(names.split(), start=1))
+
+
+def test_the_classes_of_nested_messages_are_never_collected() -> None:
+    """A class that is collected while another thread reads one of its messages crashes the process."""
+    nested = (
+        lambda: ModelInferRequest().inputs.add(),
+        lambda: ModelInferRequest().outputs.add(),
+        lambda: ModelInferResponse().outputs.add(),
+        lambda: ModelMetadataResponse().inputs.add(),
+    )
+    kept = [weakref.ref(type(make())) for make in nested]
+    gc.collect()
+    assert all(one() is not None for one in kept)

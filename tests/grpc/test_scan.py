@@ -81,7 +81,7 @@ def test_malformed(body: bytes) -> None:
 def test_small_fields_in_great_number_are_refused(field: bytes) -> None:
     body = field * max(MAX_FIELDS + 1, SCANNED)
     with pytest.raises(BadRequest, match=f"more than {MAX_FIELDS} fields"):
-        decode_request(body, 0.0, 1.0)
+        decode_request(body, 0.0, 1.0, "id")
 
 
 def test_parameters_of_a_tensor_in_great_number_are_refused() -> None:

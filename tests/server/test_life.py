@@ -311,7 +311,7 @@ def test_sigterm_under_load_loses_nothing_on_either_front(iris: Path) -> None:
         grpc.insecure_channel(server.grpc_target) as channel,
         ThreadPoolExecutor(24) as pool,
     ):
-        remote = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        remote = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
         port = server.http_port
         calls: list[Callable[[], str]] = [lambda: ask_http(port), lambda: ask_grpc(remote)]
         clients = [pool.submit(closed_loop, calls[n % 2], stopping, outcomes) for n in range(24)]
