@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -77,21 +78,40 @@ def _load_stored(config: ModelConfig) -> Model:
 
 def _wrap(model: object, config: ModelConfig) -> Model:
     for name in runtimes.names():
-        wrapped = runtimes.get_runtime(name).wrap(model, config)
-        if wrapped is not None:
-            return wrapped
+        with suppress(runtimes.RuntimeUnavailable):  # one that cannot be used here recognises nothing
+            wrapped = runtimes.get_runtime(name).wrap(model, config)
+            if wrapped is not None:
+                return wrapped
     raise TypeError(f"no installed runtime serves a {type(model).__module__}.{type(model).__qualname__}")
 
 
 def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
     log.configure(config.log.level)
     sys.setswitchinterval(SWITCH_INTERVAL)
+    server = Server(config, load)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run_here(server, on_ready)
+    return _run_beside(server, on_ready)
+
+
+def _run_here(server: Server, on_ready: OnReady | None) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(Server(config, load).serve(on_ready))
-        except OSError as error:  # a port that is taken, an address that is not ours
-            sys.stderr.write(f"oipserver: {error}\n")
-            return 2
+        return runner.run(server.serve(on_ready))
+
+
+def _run_beside(server: Server, on_ready: OnReady | None) -> int:
+    """In a notebook, whose own event loop has this thread; interrupting the cell ends the server."""
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(_run_here(server, on_ready)), name="oipserver")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        server.interrupt()
+        thread.join()
+    return codes[0] if codes else 1
 
 
 class Server:
@@ -110,25 +130,31 @@ class Server:
             ServerMetadata("oipserver", __version__, EXTENSIONS),
             expected=len(config.models),
         )
+        self._signals: Signals | None = None
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
 
     async def serve(self, on_ready: OnReady | None = None) -> int:
-        """From open ports to the end.
-
-        Raises:
-            OSError: a port cannot be had.
-        """
-        signals = Signals(asyncio.get_running_loop())
-        ports = await self._open()
-        loading = asyncio.ensure_future(self._load(ports, on_ready))
+        """From open ports to the end; the exit code of the process, 2 when a port cannot be had."""
+        self._signals = signals = Signals(asyncio.get_running_loop())
         try:
+            try:
+                ports = await self._open()
+            except OSError as error:
+                sys.stderr.write(f"oipserver: {error}\n")
+                return 2
+            loading = asyncio.ensure_future(self._load(ports, on_ready))
             await signals.first()
             loading.cancel()
             await self._end(signals.patient)
         finally:
             signals.give_back()
         return 0
+
+    def interrupt(self) -> None:
+        """As Ctrl-C, from another thread."""
+        if self._signals is not None:
+            self._signals.interrupt()
 
     async def _open(self) -> tuple[int | None, int | None]:
         config, loop = self._config, asyncio.get_running_loop()
@@ -183,8 +209,11 @@ class Server:
             logger.info("not ready; taking requests for %g s more", config.lame_duck)
             await asyncio.sleep(config.lame_duck)
         await self._drain(config.drain)
-        async with asyncio.timeout(_LAST_SECONDS):
-            await self._close()
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self._close()
+        except TimeoutError:
+            logger.warning("not everything was closed in %g s", _LAST_SECONDS)
         logger.info("stopped")
 
     async def _drain(self, seconds: float) -> None:
@@ -233,6 +262,10 @@ class Signals:
         """Leave the signals to whoever had them before."""
         for number in self._numbers:
             self._loop.remove_signal_handler(number)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, from another thread."""
+        self._loop.call_soon_threadsafe(self._on_signal, signal.SIGINT)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._came.is_set():

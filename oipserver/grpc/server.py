@@ -19,6 +19,9 @@ from oipserver.grpc.reply import Replies, find_finish
 from oipserver.grpc.servicer import Infer, Pools, Servicer
 from oipserver.grpc.standard import Health, Reflection, Streams
 
+# Callers that do not know yet that the server stops learn it in this time.
+LAST_WORDS_SECONDS = 0.25
+
 
 class GrpcServer:
     """Serves the data plane over gRPC.
@@ -100,6 +103,9 @@ class GrpcServer:
             return
         self.set_serving(False)
         self._stopping = True
+        # grpc-core cancels a call that has arrived but is not taken yet when it stops.  Whoever calls now
+        # is refused by us first, as UNAVAILABLE, which says that nothing was done.
+        await asyncio.sleep(min(LAST_WORDS_SECONDS, grace))
         stopped = self._server.stop(grace)
         self._streams.cancel()
         await asyncio.to_thread(stopped.wait)

@@ -392,3 +392,23 @@ def test_serve_serves_an_estimator_from_python(tmp_path: Path) -> None:
     with server:
         assert infer(server, "iris", 5.1, 3.5, 1.4, 0.2)[1]["outputs"][0]["data"] == [0]
     assert server.exit_code == 0
+
+
+def test_serve_works_where_an_event_loop_runs_already_as_in_a_notebook(tmp_path: Path, iris: Path) -> None:
+    script = tmp_path / "cell.py"
+    script.write_text(
+        "import asyncio, joblib, oipserver\n"
+        f"estimator = joblib.load({str(iris)!r})\n"
+        "async def cell():\n"
+        "    oipserver.serve(estimator, name='iris', http_port=0, grpc_port='off')\n"
+        "    print('the next cell', flush=True)\n"
+        "asyncio.new_event_loop().run_until_complete(cell())\n"
+    )
+    server = ServerProcess(program=[str(script)]).start()
+    try:
+        server.wait_ready()
+        assert infer(server, "iris", 5.1, 3.5, 1.4, 0.2)[0] == 200
+        server.signal(signal.SIGINT)
+        server.wait_for("the next cell")
+    finally:
+        assert server.wait() == 0
