@@ -121,7 +121,7 @@ class Contract:
         array = tensor.data if tensor.datatype is metadata.datatype else _cast(tensor, metadata)
         shape = metadata.shape
         # The usual case by one comparison: any batch, all other axes as announced.
-        if array.shape[1:] != shape[1:] or shape[:1] != _ANY:
+        if array.shape[1:] != shape[1:] or shape[:1] != _ANY or not array.ndim:
             array = self._shaped(array, tensor, shape)
         if not metadata.allow_nan and metadata.datatype.is_float and not _all_finite(array):
             raise Unprocessable(

@@ -94,7 +94,7 @@ class DataPlane:
             NotFound: no such model or version.
             NotReady: it is not loaded.
         """
-        found = self._registry.ready(name, version)
+        found = self._registry.find(name, version).serving()
         model = found.contract.model
         return ModelMetadata(
             name=name,
@@ -107,14 +107,17 @@ class DataPlane:
             parameters=model.parameters,
         )
 
-    def serving(self, name: str, version: str | None) -> Version:
-        """The version that would answer now.
+    def serving(self, name: str, version: str | None, admission: Admission | None = None) -> Version:
+        """The version that would answer now; the admission learns whose request it is.
 
         Raises:
             NotFound: no such model or version.
             NotReady: it does not serve now.
         """
-        return self._registry.ready(name, version)
+        found = self._registry.find(name, version)
+        if admission is not None:
+            admission.of(found.config)
+        return found.serving()
 
     def submit(
         self,
@@ -132,9 +135,7 @@ class DataPlane:
             Fault: the request was refused; `reply` is not called.
         """
         if version is None:
-            version = self._registry.ready(request.model_name, request.model_version)
-            if admission is not None:
-                admission.of(version.config)
+            version = self.serving(request.model_name, request.model_version, admission)
         work = version.contract.check(request)
 
         def answer(result: Arrays | Fault) -> None:

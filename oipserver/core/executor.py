@@ -21,6 +21,7 @@ from oipserver.core.errors import Fault, InferenceFailed, InvalidInput
 from oipserver.core.messages import Arrays
 from oipserver.core.model import Model
 from oipserver.core.model_config import InstanceGroup
+from oipserver.core.threads import in_daemon_thread
 
 logger = logging.getLogger("oipserver.executor")
 
@@ -103,10 +104,15 @@ class Executor:
             raise result
         return result
 
-    def close(self) -> None:
-        """Let the threads end after what they compute now."""
+    async def close(self) -> None:
+        """Let the threads end after what they compute now, and return when they have."""
         for _ in self._threads:
             self._jobs.put(None)
+        await in_daemon_thread(self._join, "join")
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
 
     def _start(self, job: _Job, inline: bool) -> None:
         self.free -= 1

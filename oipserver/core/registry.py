@@ -64,6 +64,17 @@ class Version:
         """Whether it answers infer requests now."""
         return self.state is ModelState.READY
 
+    def serving(self) -> Version:
+        """Itself, when it answers infer requests now.
+
+        Raises:
+            NotReady: it does not.
+        """
+        if not self.ready:
+            config = self.config
+            raise NotReady(f"model '{config.name}' version '{config.version}' is {self.state.value}")
+        return self
+
     @property
     def depth(self) -> int:
         """Requests waiting for this version."""
@@ -88,8 +99,8 @@ class Version:
             self.enter(ModelState.UNLOADING)
         if self._executor is not None:
             await self.scheduler.drain()
-            self._executor.close()
-            await in_daemon_thread(self.contract.model.close, f"close-{self.config.name}")
+            await self._executor.close()
+            await release(self.contract.model, self.config.name)
         if self.state in (ModelState.UNLOADING, ModelState.FAILED):
             self.enter(ModelState.UNLOADED)
 
@@ -134,18 +145,6 @@ class Registry:
             return next(iter(versions.values()))
         return max(versions.values(), key=lambda one: (one.ready, _version_order(one.config.version)))
 
-    def ready(self, model: str, version: str | None) -> Version:
-        """As `find`, for a version that serves now.
-
-        Raises:
-            NotFound: no such model or version.
-            NotReady: it does not serve now.
-        """
-        found = self.find(model, version)
-        if not found.ready:
-            raise NotReady(f"model '{model}' version '{found.config.version}' is {found.state.value}")
-        return found
-
     async def load(self, config: ModelConfig) -> Version:
         """Load, warm up, serve.  A failure leaves the version FAILED with its reason; it is not raised."""
         version = Version(config, self._observer)
@@ -164,7 +163,11 @@ class Registry:
     async def _prepare(self, version: Version) -> None:
         config, loop = version.config, asyncio.get_running_loop()
         model = await in_daemon_thread(lambda: self._load(config), f"load-{config.name}")
-        contract = Contract(model, config.name, batched=config.max_batch_size > 0)
+        try:
+            contract = Contract(model, config.name, batched=config.max_batch_size > 0)
+        except Exception:
+            await release(model, config.name)
+            raise
         executor = Executor(model, config.instance_group, loop, config.name)
         version.open(
             contract, executor, Scheduler(contract, executor, config, self._budget, self._observer, loop)
@@ -185,6 +188,14 @@ class Registry:
 def _version_order(version: str) -> tuple[int, int, str]:
     """Numbers by value, before everything that is not a number."""
     return (0, int(version), version) if version.isdecimal() else (1, 0, version)
+
+
+async def release(model: Model, name: str) -> None:
+    """Let the model give back what it holds; one that fails to do so has had its chance."""
+    try:
+        await in_daemon_thread(model.close, f"close-{name}")
+    except Exception:
+        logger.exception("model '%s' failed to close", name)
 
 
 async def warm_up(contract: Contract, executor: Executor) -> None:

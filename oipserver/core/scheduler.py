@@ -159,6 +159,7 @@ class Scheduler:
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._halves: deque[_Batch] = deque()
+        self._queue_next = False
         self._running: set[_Batch] = set()
         self._expected = 1
         self._last_end = 0.0
@@ -246,7 +247,8 @@ class Scheduler:
             return 0.0
         delay = self._batching.max_queue_delay_microseconds
         if delay is not None:
-            return delay / 1e6
+            oldest = next(iter(self._waiting))
+            return max(0.0, oldest.submitted + delay / 1e6 - now)
         if len(self._waiting) >= self._expected or now - self._last_end > _EXPECTATION_LIFETIME:
             return 0.0
         return min(MAX_COMPANY_WAIT, self._executor.costs.estimate(self._waiting_rows) / 2)
@@ -267,13 +269,15 @@ class Scheduler:
     # --- what goes into it (Rule 3) ---
 
     def _next_batch(self) -> _Batch | None:
-        while self._halves:
+        # In turns: what failed is tried again, but whoever came meanwhile is not held up by it.
+        self._queue_next = not self._queue_next and bool(self._waiting)
+        while self._halves and not self._queue_next:
             batch = self._halves.popleft()
             alive = [ticket for ticket in batch.tickets if not ticket.gone]
             if alive:
                 return _Batch(alive, batch.trial)
         tickets = self._ride_together()
-        return _Batch(tickets) if tickets else None
+        return _Batch(tickets) if tickets else self._next_batch() if self._halves else None
 
     def _ride_together(self) -> list[Ticket]:
         now = time.monotonic()
@@ -332,7 +336,9 @@ class Scheduler:
             return self._contract.check_answer(result, batch.tickets[0].work.outputs, batch.rows)
         except InferenceFailed as fault:
             logger.error("model '%s' %s", self._config.name, fault)
-            return InferenceFailed("the model returned an answer that is not what it announces")
+        except Exception:  # an answer may be any object, with code of its own
+            logger.exception("the answer of model '%s' cannot be read", self._config.name)
+        return InferenceFailed("the model returned an answer that is not what it announces")
 
     def _answered(self, batch: _Batch, outputs: Arrays) -> None:
         if batch.trial:

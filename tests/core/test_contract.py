@@ -630,3 +630,11 @@ def test_an_unbatched_example_is_left_alone() -> None:
     model.example = {"a": np.array([1, 2])}
     work = Contract(model, "m", batched=False).example(1, ("y",))
     assert work.inputs["a"].tolist() == [1, 2]
+
+
+def test_a_tensor_without_axes_is_not_one_with_a_batch() -> None:
+    model = Announcement(TensorMetadata("x", FP64, (-1,)), outputs=(TensorMetadata("y", FP64, (-1,)),))
+    request = InferenceRequest("m", [Tensor("x", FP64, np.array(1.0))], "id", 1.0)
+    for batched in (True, False):
+        work = Contract(model, "m", batched=batched).check(request)
+        assert work.inputs["x"].shape == (1,)

@@ -401,6 +401,53 @@ def test_an_answer_that_is_not_announced_is_the_models_failure(answer: Any) -> N
     run(scenario())
 
 
+def test_an_answer_with_code_of_its_own_that_raises_is_the_models_failure() -> None:
+    class Explosive(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            raise OSError("boom")
+
+    class Liar(Doubler):
+        lying = False
+
+        def predict(self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters) -> Arrays:
+            truth = super().predict(inputs, outputs, parameters)
+            return Explosive() if self.lying else truth
+
+    async def scenario() -> None:
+        model = Liar()
+        async with Plane({"m": model}) as plane:
+            model.lying = True
+            results = await asyncio.gather(*(outcome(plane.data.infer(request(1.0))) for _ in range(4)))
+            assert all(isinstance(result, InferenceFailed) for result in results)
+            model.lying = False
+            assert first_column(await plane.data.infer(request(2.0))) == [4.0]
+
+    run(scenario())
+
+
+def test_the_second_tries_of_a_failed_batch_do_not_hold_up_who_came_meanwhile() -> None:
+    async def scenario() -> None:
+        bad = 64
+        model = GatedModel(poison={float(n): InvalidInput("unknown") for n in range(1, bad + 1)})
+        async with Plane({"m": model}) as plane:
+            first = await busy(plane, model, 0.0)
+            failing = [
+                asyncio.ensure_future(outcome(plane.data.infer(request(float(n + 1))))) for n in range(bad)
+            ]
+            await until(lambda: depth(plane) == bad)
+            model.gate.set()
+            await first
+            await until(lambda: len(model.calls) > 1)
+            good = await plane.data.infer(request(100.0))
+            tries = len(model.calls)
+            assert first_column(good) == [200.0]
+            assert all(isinstance(result, Unprocessable) for result in await asyncio.gather(*failing))
+        assert tries < bad
+        assert len(model.calls) > bad
+
+    run(scenario())
+
+
 def test_an_expired_mate_is_left_out_of_the_second_try() -> None:
     async def scenario() -> None:
         model = GatedModel(poison={1.0: RuntimeError("boom")})
@@ -457,6 +504,31 @@ def test_a_fixed_queue_delay_gathers_company() -> None:
             second = asyncio.ensure_future(plane.data.infer(request(2.0)))
             await asyncio.gather(first, second)
         assert model.calls == [2]
+
+    run(scenario())
+
+
+def test_a_queue_delay_counts_from_the_arrival() -> None:
+    class Clock(SilentObserver):
+        def __init__(self) -> None:
+            self.waits: list[float] = []
+
+        def batch(
+            self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
+        ) -> None:
+            self.waits.extend(queue_seconds)
+
+    async def scenario() -> None:
+        clock, model = Clock(), GatedModel()
+        batching = DynamicBatching(max_queue_delay_microseconds=200_000)
+        async with Plane({"m": model}, observer=clock, dynamic_batching=batching) as plane:
+            first = await busy(plane, model)
+            waiting = asyncio.ensure_future(plane.data.infer(request(2.0)))
+            await until(lambda: depth(plane) == 1)
+            opened = asyncio.get_running_loop().call_later(0.3, model.gate.set)
+            await asyncio.gather(first, waiting)
+            assert opened.when() > 0
+        assert clock.waits[-1] < 0.45  # 0.3 s behind the busy model, and no delay after it
 
     run(scenario())
 
