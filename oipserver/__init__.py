@@ -79,7 +79,9 @@ def serve(model: object, *, name: str = "model", **options: Any) -> None:
     Raises:
         TypeError: when no installed runtime recognises the object.
         oipserver.config.ConfigError: when an option is wrong; it lists each of them.
+        RuntimeError: when the server cannot start, as with a port that is taken.
     """
     from oipserver import config, server
 
-    server.run_model(model, config.for_model(name, options))
+    if server.run_model(model, config.for_model(name, options)):
+        raise RuntimeError("the server could not start; its last line says why")

@@ -16,7 +16,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -77,23 +76,37 @@ def _load_stored(config: ModelConfig) -> Model:
 
 
 def _wrap(model: object, config: ModelConfig) -> Model:
+    unusable: runtimes.RuntimeUnavailable | None = None
     for name in runtimes.names():
-        with suppress(runtimes.RuntimeUnavailable):  # one that cannot be used here recognises nothing
+        try:
             wrapped = runtimes.get_runtime(name).wrap(model, config)
+        except runtimes.RuntimeUnavailable as error:
+            unusable = unusable or error
+        else:
             if wrapped is not None:
                 return wrapped
-    raise TypeError(f"no installed runtime serves a {type(model).__module__}.{type(model).__qualname__}")
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    raise unusable or TypeError(f"no installed runtime serves a {kind}")
 
 
 def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
     log.configure(config.log.level)
+    before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
     server = Server(config, load)
     try:
+        return _run_beside(server, on_ready) if _in_event_loop() else _run_here(server, on_ready)
+    finally:  # the process may be a notebook that goes on
+        sys.setswitchinterval(before)
+        gc.unfreeze()
+
+
+def _in_event_loop() -> bool:
+    try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _run_here(server, on_ready)
-    return _run_beside(server, on_ready)
+        return False
+    return True
 
 
 def _run_here(server: Server, on_ready: OnReady | None) -> int:

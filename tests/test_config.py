@@ -215,7 +215,7 @@ NAME = "expected 1 to 128 of the characters A-Z a-z 0-9 . _ - with a letter or d
         ("model_name", "-iris", f"--model-name: {NAME}, got '-iris'"),
         ("model_version", "1/2", f"--model-version: {NAME}, got '1/2'"),
         ("max_batch_size", "-1", "--max-batch-size: expected rows from 1, or 0 for a model without"),
-        ("instances", "0", "--instances: expected a whole number from 1, got '0'"),
+        ("instances", "0", "--instances: expected a whole number from 1 to 4096, got '0'"),
         ("placement", "gpu", "--placement: expected one of auto, inline, thread, got 'gpu'"),
         ("max_queue_delay_microseconds", "1.5", "--max-queue-delay-microseconds: expected microseconds"),
         ("runtime", "", "--runtime: expected an installed runtime, got ''"),
@@ -583,5 +583,5 @@ def test_every_bad_option_of_a_model_in_memory() -> None:
         "model_uri: unknown option, did you mean 'model_version'?",
         f"grpc_port: {PORT}, got int 99999",
         f"name: {NAME}, got 'a b'",
-        "instances: expected a whole number from 1, got int 0",
+        "instances: expected a whole number from 1 to 4096, got int 0",
     ]

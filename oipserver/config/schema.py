@@ -32,6 +32,8 @@ Port: TypeAlias = (
     | None
 )
 Count = Annotated[int, Meta(ge=1, le=10**12, title="N", description="a whole number from 1")]
+# Each may be a thread.
+Few = Annotated[int, Meta(ge=1, le=4096, title="N", description="a whole number from 1 to 4096")]
 Size = Annotated[int, Meta(ge=1, le=2**40, title="BYTES", description="a whole number of bytes from 1")]
 # grpcio keeps message sizes in a C int.
 GrpcSize = Annotated[int, Meta(ge=1, le=2**31 - 1, title="BYTES", description="bytes from 1 to 2147483647")]
@@ -55,7 +57,7 @@ class HttpConfig:
 
     port: Port = setting(8080, "HTTP port; 0 takes any free one, 'off' serves no HTTP")
     max_json_bytes: Size = setting(32 * MIB, "Largest JSON body")
-    max_body_bytes: Size = setting(64 * MIB, "Largest body of any kind")
+    max_body_bytes: Size = setting(64 * MIB, "Largest body with binary tensors")
     max_header_bytes: Size = setting(65536, "Largest header block")
     max_headers: Count = setting(100, "Headers per request")
     max_url_bytes: Size = setting(8192, "Longest request target")
@@ -75,7 +77,7 @@ class GrpcConfig:
 
     port: Port = setting(8081, "gRPC port; 0 takes any free one, 'off' serves no gRPC")
     max_message_bytes: GrpcSize = setting(64 * MIB, "Largest message")
-    max_concurrent_rpcs: Count = setting(512, "RPCs in progress; one more is refused at once")
+    max_concurrent_rpcs: Few = setting(512, "RPCs in progress; one more is refused at once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ MODEL_LEAVES = leaves(
         | None,
         "dynamic_batching.max_queue_size": Count,
         "dynamic_batching.max_queue_bytes": Size,
-        "instance_group.count": Count,
+        "instance_group.count": Few,
     },
 )
 MODEL_FLAGS = {

@@ -54,6 +54,8 @@ class Budget:
 
     def has_room(self, nbytes: int) -> bool:
         """Whether one more request of `nbytes` may wait."""
+        if not self.requests:
+            return True
         return self.requests < self.max_requests and self.bytes + nbytes <= self.max_bytes
 
     def take(self, nbytes: int) -> None:
@@ -227,10 +229,13 @@ class Scheduler:
         batching = self._batching
         if len(self._waiting) >= batching.max_queue_size:
             raise Overloaded(f"model '{self._config.name}' has {len(self._waiting)} requests waiting")
-        if self._waiting_bytes + nbytes > batching.max_queue_bytes:
+        # What is larger than the whole queue may wait alone; or it could never be served.
+        if self._waiting and self._waiting_bytes + nbytes > batching.max_queue_bytes:
             raise Overloaded(f"model '{self._config.name}' has {self._waiting_bytes} bytes waiting")
         if not self._budget.has_room(nbytes):
-            raise Overloaded(f"the server has {self._budget.requests} requests waiting")
+            raise Overloaded(
+                f"the server has {self._budget.requests} requests of {self._budget.bytes} bytes waiting"
+            )
 
     def _plan(self, now: float) -> None:
         """See to it that a flush comes, when something waits and the model is free."""
