@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from oipserver.core.datatypes import BF16, BOOL, BYTES, Datatype
+from oipserver.core.datatypes import BF16, BOOL, BYTES, FP64, Datatype
 from oipserver.core.errors import BadRequest, printable
 from oipserver.core.messages import Array
 
@@ -29,6 +29,7 @@ MAX_STRINGS = 2**22
 _EXACT_BELOW = 2.0**53
 _LENGTH = struct.Struct("<I")
 _LIST: frozenset[type] = frozenset((list,))
+_FLOATS: frozenset[type] = frozenset((float,))
 _FLOAT_TYPES: frozenset[type] = frozenset((float, int, type(None)))
 
 
@@ -169,9 +170,11 @@ def decode_list(data: Sequence[Any], datatype: Datatype, shape: Sequence[int], t
         BadRequest: wrong count or nesting; a value that is not of the datatype or out of its range.
     """
     known = check_shape(shape, tensor)
-    flat = _flatten(data, shape, tensor)
+    flat = _flatten(data, shape, tensor) if data and type(data[0]) is list else data
     resolved = _expect(shape, known, len(flat), tensor)
     types = set(map(type, flat))
+    if datatype is FP64 and types == _FLOATS:  # the usual case, which nothing below could refuse
+        return np.array(flat, dtype=np.float64).reshape(resolved)
     if datatype is BYTES:
         _only(types, {str}, datatype, tensor, "strings")
         return _object_array([text.encode() for text in flat], resolved)
@@ -188,9 +191,8 @@ def decode_list(data: Sequence[Any], datatype: Datatype, shape: Sequence[int], t
 
 def _flatten(data: Sequence[Any], shape: Sequence[int], tensor: str) -> Sequence[Any]:
     """Nested rows as one flat list; each level must have the size that `shape` says, or one size for -1."""
-    if not data or type(data[0]) is not list:
-        return data
-    _check_rows([data], shape[:1], shape, tensor)
+    if not shape or shape[0] != len(data):
+        _check_rows([data], shape[:1], shape, tensor)
     for axis in range(1, len(shape)):
         _check_rows(data, shape[axis : axis + 1], shape, tensor)
         data = list(chain.from_iterable(data))
@@ -200,7 +202,7 @@ def _flatten(data: Sequence[Any], shape: Sequence[int], tensor: str) -> Sequence
 def _check_rows(rows: Sequence[Any], dimension: Sequence[int], shape: Sequence[int], tensor: str) -> None:
     size = dimension[0] if dimension and dimension[0] != -1 else len(rows[0]) if rows else 0
     # As sets: millions of rows are looked at without a step of Python for each.
-    if set(map(type, rows)) <= _LIST and set(map(len, rows)) <= {size}:
+    if not rows or (set(map(type, rows)) == _LIST and set(map(len, rows)) == {size}):
         return
     row = next(row for row in rows if type(row) is not list or len(row) != size)
     came = len(row) if type(row) is list else _JSON_NAMES.get(type(row), "a number")

@@ -6,6 +6,7 @@ Inference-Header-Content-Length the first N bytes are JSON and the tensors follo
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from oipserver.core.reserved import NOTHING_RESERVED, Reserved, check_tensor_par
 MAX_TENSORS = 256
 MAX_ID_BYTES = 65536
 MAX_NAN_BODY = 2**20
+# From this size on a JSON text may make more objects than the collector should look at.
+LARGE = 2**18
 
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
@@ -135,12 +138,23 @@ def _parse(text: bytes) -> Mapping[str, Any]:
     if not text:
         raise BadRequest("the body is empty; expected a JSON object with 'inputs'")
     try:
-        document = orjson.loads(text)
+        document = orjson.loads(text) if len(text) < LARGE else _parse_large(text)
     except orjson.JSONDecodeError as error:
         document = _parse_with_nan(text, error)
     if type(document) is not dict:
         raise BadRequest(f"the body must be a JSON object, got {_kind(document)}")
     return document
+
+
+def _parse_large(text: bytes) -> Any:
+    """As `orjson.loads`, without the collector, which walks through millions of new lists again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return orjson.loads(text)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 _STRING_OR_LITERAL = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|-?Infinity|NaN', re.DOTALL)
