@@ -58,7 +58,9 @@ def run(config: ServerConfig, on_ready: OnReady | None = None) -> int:
     Args:
         on_ready: called once with the HTTP and the gRPC port when every model serves.
     """
-    return _run(config, _load_stored, on_ready)
+    code = _run(config, _load_stored, on_ready)
+    _leave_stuck_threads(code)
+    return code
 
 
 def run_model(model: object, config: ServerConfig, on_ready: OnReady | None = None) -> int:
@@ -99,6 +101,17 @@ def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
     finally:  # the process may be a notebook that goes on
         sys.setswitchinterval(before)
         gc.unfreeze()
+
+
+def _leave_stuck_threads(code: int) -> None:
+    """Python waits for threads when it ends; one that never returns must not keep the process from it."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(_LAST_SECONDS / 8)
+            if thread.is_alive():
+                logger.warning("thread %s does not end; leaving it behind", thread.name)
+                logging.shutdown()
+                os._exit(code)
 
 
 def _in_event_loop() -> bool:
@@ -203,7 +216,8 @@ class Server:
         gc.collect()
         gc.freeze()
         if not self._plane.ready():
-            logger.error("not ready: %s", self._plane.ready_reason())
+            reason = self._plane.ready_reason()
+            logger.error("running, but not ready: %s; Ctrl-C or SIGTERM ends the server", reason)
             return
         if self._grpc is not None:
             self._grpc.set_serving(True)

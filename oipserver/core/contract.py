@@ -91,7 +91,7 @@ class Contract:
             outputs=outputs,
             parameters=parameters,
             rows=rows,
-            nbytes=sum(map(_size, inputs.values())),
+            nbytes=sum(map(nbytes_of, inputs.values())),
             key=_key(inputs, outputs, parameters) if self._shareable else None,
         )
 
@@ -226,8 +226,8 @@ def _key(inputs: Mapping[str, Array], outputs: tuple[str, ...], parameters: Para
     )
 
 
-def _size(array: Array) -> int:
-    # An object array counts its pointers only; its bytes are what waits in memory.
+def nbytes_of(array: Array) -> int:
+    """Bytes that a tensor holds in memory; of BYTES, the elements as well as the pointers to them."""
     return sum(map(len, array.flat)) + array.nbytes if array.dtype.hasobject else array.nbytes
 
 

@@ -7,6 +7,7 @@ one wake-up, and every call waits on a lock of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,6 +16,8 @@ from typing import TypeVar
 from oipserver.core.errors import NotReady
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 # A question to the loop takes microseconds; a loop that does not answer for so long is of no use.
 ASK_SECONDS = 10.0
@@ -29,11 +32,14 @@ class Handover:
         self._awake = False
 
     def post(self, action: Callable[[], None]) -> None:
-        """Have `action`, which must not raise, run on the loop soon; actions run in the order posted.
+        """Have `action` run on the loop soon; actions run in the order posted.
 
         Raises:
             NotReady: the loop is closed.
         """
+        # Asked first: a loop that was closed before it ran what was posted leaves `_awake` true.
+        if self._loop.is_closed():
+            raise NotReady("the server has stopped")
         self._actions.append(action)
         if not self._awake:
             self._awake = True
@@ -66,4 +72,7 @@ class Handover:
         # Cleared first: what is appended from now on brings a wake-up of its own, or is taken below.
         self._awake = False
         while self._actions:
-            self._actions.popleft()()
+            try:
+                self._actions.popleft()()
+            except Exception:  # those behind it are other callers'
+                log.exception("an action on the loop failed")

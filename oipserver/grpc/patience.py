@@ -15,7 +15,7 @@ import grpc
 
 from oipserver.core.errors import BadRequest
 
-PERIOD_SECONDS = 1.0
+PERIOD_SECONDS = 0.5
 
 
 class Patience:

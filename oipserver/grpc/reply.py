@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from oipserver.core.contract import nbytes_of
 from oipserver.core.errors import Fault, InternalError
 from oipserver.core.messages import InferenceResponse
 from oipserver.grpc import errors, wire
@@ -108,4 +109,6 @@ class Reply:
 
 
 def _is_large(response: InferenceResponse) -> bool:
-    return sum(output.data.nbytes for output in response.outputs) > LARGE_BYTES
+    # Pointers first: they bound how many elements of BYTES are measured on the loop.
+    arrays = [output.data for output in response.outputs]
+    return sum(array.nbytes for array in arrays) > LARGE_BYTES or sum(map(nbytes_of, arrays)) > LARGE_BYTES

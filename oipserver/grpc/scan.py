@@ -2,7 +2,8 @@
 
 The protobuf parser builds an object for every submessage: 32 MB of empty inputs, two bytes each, become
 1.4 GB before anybody can count them.  So a large body is walked first: its fields and those of its tensors
-are counted against a limit, and the raw tensors are cut out, which also spares them a copy by the parser.
+are counted against a limit, typed strings against another, and the raw tensors are cut out, which also
+spares them a copy by the parser.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from oipserver.core.codec import MAX_STRINGS
 from oipserver.core.errors import BadRequest
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest
 
@@ -17,7 +19,9 @@ from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest
 MAX_FIELDS = 2**14
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_TENSORS = (ModelInferRequest.INPUTS_FIELD_NUMBER, ModelInferRequest.OUTPUTS_FIELD_NUMBER)
+_INPUTS = ModelInferRequest.INPUTS_FIELD_NUMBER
+_TENSORS = (_INPUTS, ModelInferRequest.OUTPUTS_FIELD_NUMBER)
+_CONTENTS = ModelInferRequest.InferInputTensor.CONTENTS_FIELD_NUMBER
 
 
 class Field(NamedTuple):
@@ -34,11 +38,12 @@ def split_raw(body: bytes) -> tuple[bytes, list[bytes]]:
     """The message without its raw tensors, and the raw tensors.
 
     Raises:
-        BadRequest: not a protobuf message, or more than MAX_FIELDS fields outside of tensor contents.
+        BadRequest: not a protobuf message, more than MAX_FIELDS fields outside of tensor contents, or more
+            than MAX_STRINGS inside.
     """
     rest: list[memoryview] = []
     raw: list[bytes] = []
-    left = MAX_FIELDS
+    left, strings = MAX_FIELDS, MAX_STRINGS
     view = memoryview(body)
     for field in fields(body, 0, len(body)):
         left -= 1
@@ -47,9 +52,11 @@ def split_raw(body: bytes) -> tuple[bytes, list[bytes]]:
         else:
             rest.append(view[field.start : field.end])
             if field.kind == _BYTES and field.number in _TENSORS:
-                for _ in fields(body, field.payload, field.end):
+                for inner in fields(body, field.payload, field.end):
                     left -= 1
                     _check(left)
+                    if inner.kind == _BYTES and (field.number, inner.number) == (_INPUTS, _CONTENTS):
+                        strings = _count_down(body, inner.payload, inner.end, strings)
         _check(left)
     return (b"".join(rest), raw) if raw else (body, raw)
 
@@ -72,6 +79,22 @@ def fields(data: bytes, position: int, end: int) -> Iterator[Field]:
         if position > end:
             raise malformed()
         yield Field(tag >> 3, kind, start, payload, position)
+
+
+def _count_down(data: bytes, position: int, end: int, left: int) -> int:
+    """`left` less the fields of the contents in `data[position:end]`: numbers are one field, strings many."""
+    while position < end:
+        left -= 1
+        if left < 0:
+            raise BadRequest(f"the request has more than {MAX_STRINGS} elements in bytes_contents")
+        # A string under 128 bytes, of which there may be millions; others take the long way.
+        if data[position] & 0x87 == _BYTES and position + 1 < end and data[position + 1] < 0x80:
+            position += 2 + data[position + 1]
+        else:
+            position = next(fields(data, position, end)).end
+    if position > end:
+        raise malformed()
+    return left
 
 
 def malformed() -> BadRequest:

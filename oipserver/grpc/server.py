@@ -6,18 +6,22 @@ The narrow interface of `GrpcServer` is all that the rest of the process knows o
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import logging
 from dataclasses import fields
 
 import grpc
 
 from oipserver.core.dataplane import DataPlane
+from oipserver.core.threads import in_daemon_thread
 from oipserver.grpc.call import Desk
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
 from oipserver.grpc.reply import Replies, find_finish
 from oipserver.grpc.servicer import Infer, Pools, Servicer
 from oipserver.grpc.standard import Health, Reflection, Streams
+from oipserver.grpc.threads import Threads
+
+log = logging.getLogger(__name__)
 
 # Callers that do not know yet that the server stops learn it in this time.
 LAST_WORDS_SECONDS = 0.25
@@ -48,17 +52,19 @@ class GrpcServer:
         self._address = address
         self._pools = Pools(
             # As many as may be inside: a peer that is slow to send takes none that another one needs.
-            infer=ThreadPoolExecutor(max_concurrent_rpcs, "grpc-infer"),
-            send=ThreadPoolExecutor(4, "grpc-send"),
-            instant=ThreadPoolExecutor(4, "grpc-instant"),
-            control=ThreadPoolExecutor(4, "grpc-control"),
-            streams=ThreadPoolExecutor(4, "grpc-streams"),
+            infer=Threads(max_concurrent_rpcs, "grpc-infer"),
+            send=Threads(4, "grpc-send"),
+            instant=Threads(4, "grpc-instant"),
+            control=Threads(32, "grpc-control"),
+            health=Threads(32, "grpc-health"),
+            announce=Threads(4, "grpc-announce"),
+            reflection=Threads(4, "grpc-reflection"),
         )
         self._patience = Patience()
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
         self._streams = Streams()
-        self._health = Health(self._patience, self._pools.control, self._pools.streams, self._streams)
+        self._health = Health(self._patience, self._pools.health, self._pools.announce, self._streams)
         handover = Handover(loop)
         infer = Infer(
             Desk(plane, max_concurrent_rpcs),
@@ -73,7 +79,7 @@ class GrpcServer:
             handlers=[
                 Servicer(plane, handover, self._patience, infer, self._pools),
                 self._health,
-                Reflection(self._patience, self._pools.streams, self._streams),
+                Reflection(self._patience, self._pools.reflection, self._streams),
             ],
             options=_options(max_message_bytes, max_concurrent_rpcs),
         )
@@ -98,7 +104,10 @@ class GrpcServer:
             self._health.set_serving(serving)
 
     async def stop(self, grace: float) -> None:
-        """Accept nothing more, let calls inside finish for `grace` seconds, then cancel them; once."""
+        """Accept nothing more, let calls inside finish for `grace` seconds, then cancel them; once.
+
+        Returns a good second after the grace at the latest, whatever hangs.
+        """
         if self._stopping:
             return
         self.set_serving(False)
@@ -106,14 +115,24 @@ class GrpcServer:
         # grpc-core cancels a call that has arrived but is not taken yet when it stops.  Whoever calls now
         # is refused by us first, as UNAVAILABLE, which says that nothing was done.
         await asyncio.sleep(min(LAST_WORDS_SECONDS, grace))
-        stopped = self._server.stop(grace)
-        self._streams.cancel()
-        await asyncio.to_thread(stopped.wait)
+        try:
+            # The threads end while the loop runs: it answers those that ask it.
+            await asyncio.wait_for(in_daemon_thread(lambda: self._end(grace), "grpc-end"), grace + 1.0)
+        except TimeoutError:
+            log.warning("gRPC threads are still busy; they are left behind")
         if self._watch is not None:
             self._watch.cancel()
-        # The threads end while the loop runs: it answers those that ask it.
-        for pool in fields(self._pools):
-            await asyncio.to_thread(getattr(self._pools, pool.name).shutdown)
+
+    def _end(self, grace: float) -> None:
+        """Every step may wait for grpcio, for ever when one of its threads is stuck."""
+        stopped = self._server.stop(grace)
+        self._streams.cancel()
+        stopped.wait(grace + 0.5)
+        pools: list[Threads] = [getattr(self._pools, pool.name) for pool in fields(self._pools)]
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown()
 
 
 def _options(max_message_bytes: int, max_concurrent_rpcs: int) -> list[tuple[str, int]]:
@@ -122,8 +141,9 @@ def _options(max_message_bytes: int, max_concurrent_rpcs: int) -> list[tuple[str
         ("grpc.max_send_message_length", max_message_bytes),
         # A port in use is an error, not shared with the process that has it.
         ("grpc.so_reuseport", 0),
-        # More than may be inside, so that overload is answered by us and not queued in the client.
-        ("grpc.max_concurrent_streams", max(1024, 2 * max_concurrent_rpcs)),
+        # One connection may not take all of what is for everybody: what it has more waits in its client.
+        # Few calls are no danger, and a small server is to say itself that it is full.
+        ("grpc.max_concurrent_streams", max(64, max_concurrent_rpcs * 7 // 8)),
         # Dead peers are found by pings, idle ones sent away; a client may ping every ten seconds.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -38,6 +38,7 @@ from oipserver.grpc.call import Call, Desk
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
 from oipserver.grpc.reply import Replies, Reply, Send
+from oipserver.grpc.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ SERVICE: str = DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
 # Seconds that a peer may take to send its message (a tensor, or a name) and to read its answer.
 TENSOR_SECONDS = 30.0
-NAME_SECONDS = 5.0
+NAME_SECONDS = 1.0
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Messages: TypeAlias = Iterator[bytes]
@@ -56,21 +57,25 @@ Behave: TypeAlias = Callable[[Messages, Context], bytes | Fault]
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The server's threads; they are started when calls come.
+    """The server's threads; all but the first of each are started when calls come.
 
     Attributes:
         infer: read and decode inferences.
         send: encode and send large answers.
         instant: what never waits for the peer: refusals, the server's own state.
         control: what reads a small message.
-        streams: watchers and reflection.
+        health: health checks and the first answer to a watcher, which nothing else may hold up.
+        announce: tells watchers of changes.
+        reflection: reflection, where a stream holds a thread.
     """
 
-    infer: ThreadPoolExecutor
-    send: ThreadPoolExecutor
-    instant: ThreadPoolExecutor
-    control: ThreadPoolExecutor
-    streams: ThreadPoolExecutor
+    infer: Threads
+    send: Threads
+    instant: Threads
+    control: Threads
+    health: Threads
+    announce: Threads
+    reflection: Threads
 
 
 class Behaviour:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import grpc
 from google.protobuf import descriptor_pb2
@@ -11,11 +12,16 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from oipserver.core.errors import NotFound, printable
-from oipserver.grpc import wire
+from oipserver.core.errors import Fault, NotFound, printable
+from oipserver.core.ids import new_id
+from oipserver.grpc import errors, wire
 from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR
 from oipserver.grpc.patience import Patience
+from oipserver.grpc.reply import Send
 from oipserver.grpc.servicer import NAME_SECONDS, SERVICE, Handler, unary
+from oipserver.grpc.threads import Threads
+
+Status: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus"
 
 SERVICES = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
 
@@ -42,29 +48,19 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """grpc.health.v1.Health for the server as a whole ("") and for the inference service.
 
     Args:
-        check_pool: for Check, which is answered without a lock or the event loop.
-        watch_pool: sends changes to watchers, which may be slow to read them.
+        pool: for Check, and for the first answer to a watcher; needs neither the event loop nor a lock.
+        announce: sends changes to watchers, which may be slow to read them.
     """
 
-    def __init__(
-        self,
-        patience: Patience,
-        check_pool: ThreadPoolExecutor,
-        watch_pool: ThreadPoolExecutor,
-        streams: Streams,
-    ) -> None:
+    def __init__(self, patience: Patience, pool: Threads, announce: Threads, streams: Streams) -> None:
         self._patience = patience
-        self._watch_pool = watch_pool
+        self._announce = announce
+        self._streams = streams
         self._status = health_pb2.HealthCheckResponse.NOT_SERVING
-        self._watchers = health.HealthServicer()
-        self._announce(self._status)
+        self._watchers: set[_Watcher] = set()
         self._handlers = {
-            f"/{health.SERVICE_NAME}/Check": unary(self._check, check_pool),
-            f"/{health.SERVICE_NAME}/Watch": grpc.unary_stream_rpc_method_handler(
-                _Watch(self._watchers, watch_pool, streams),
-                request_deserializer=health_pb2.HealthCheckRequest.FromString,
-                response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-            ),
+            f"/{health.SERVICE_NAME}/Check": unary(self._check, pool),
+            f"/{health.SERVICE_NAME}/Watch": grpc.stream_stream_rpc_method_handler(_Watch(self._watch, pool)),
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -74,20 +70,38 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         """Change what is answered; returns at once."""
         response = health_pb2.HealthCheckResponse
         self._status = response.SERVING if serving else response.NOT_SERVING
-        self._watch_pool.submit(self._announce, self._status)
+        for watcher in self._watchers.copy():
+            self._announce.submit(watcher.tell)
 
-    def _announce(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        self._watchers.set("", status)
-        self._watchers.set(SERVICE, status)
+    def _receive(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> str:
+        body = self._patience.receive(messages, context, NAME_SECONDS)
+        service: str = wire.parse(health_pb2.HealthCheckRequest, body).service
+        return service
 
     def _check(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        request = wire.parse(
-            health_pb2.HealthCheckRequest, self._patience.receive(messages, context, NAME_SECONDS)
-        )
-        if request.service not in ("", SERVICE):
-            raise NotFound(f"no service '{printable(request.service)}'")
-        body: bytes = health_pb2.HealthCheckResponse(status=self._status).SerializeToString()
-        return body
+        service = self._receive(messages, context)
+        if service not in ("", SERVICE):
+            raise NotFound(f"no service '{printable(service)}'")
+        return _answer(self._status)
+
+    def _watch(self, messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
+        self._streams.add(context)
+        service = self._receive(messages, context)
+
+        def say(status: Status) -> None:
+            with self._patience.limit(context, NAME_SECONDS):
+                send(_answer(status))
+
+        if service not in ("", SERVICE):
+            # health.proto, Watch: SERVICE_UNKNOWN, and the call stays open; our services are always the same.
+            say(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            return
+        watcher = _Watcher(lambda: self._status, say)
+        self._watchers.add(watcher)
+        # Runs in grpcio's reading thread, where nothing may wait.
+        if not context.add_callback(lambda: self._watchers.discard(watcher)):
+            self._watchers.discard(watcher)
+        watcher.tell()
 
 
 class _Watch:
@@ -95,22 +109,59 @@ class _Watch:
 
     experimental_non_blocking = True
 
-    def __init__(self, servicer: health.HealthServicer, pool: ThreadPoolExecutor, streams: Streams) -> None:
-        self._servicer = servicer
-        self._streams = streams
+    def __init__(self, watch: Callable[..., None], pool: Threads) -> None:
+        self._watch = watch
         self.experimental_thread_pool = pool
 
-    def __call__(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send: Callable[..., None]
-    ) -> None:
-        self._streams.add(context)
-        self._servicer.Watch(request, context, send)
+    def __call__(self, messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
+        try:
+            self._watch(messages, context, send)
+        except Fault as fault:
+            errors.abort(context, fault, new_id())
+
+
+class _Watcher:
+    """Tells one peer every status that differs from the one before; a quick change may be skipped.
+
+    A call takes one message at a time, and writing it may last: so one thread writes, others leave the
+    news to it, and the lock is not held meanwhile.
+    """
+
+    def __init__(self, status: Callable[[], Status], say: Callable[[Status], None]) -> None:
+        self._status = status
+        self._say = say
+        self._lock = threading.Lock()
+        self._told: Status | None = None
+        self._busy = False
+
+    def tell(self) -> None:
+        """Send what the peer has not been told; waits until it is written."""
+        with self._lock:
+            if self._busy:
+                return
+            self._busy = True
+        while (news := self._next()) is not None:
+            self._say(news)
+
+    def _next(self) -> Status | None:
+        with self._lock:
+            status = self._status()
+            if status == self._told:
+                self._busy = False
+                return None
+            self._told = status
+            return status
+
+
+def _answer(status: Status) -> bytes:
+    body: bytes = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+    return body
 
 
 class Reflection(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """grpc.reflection.v1alpha.ServerReflection, over the private pool in which the messages live."""
 
-    def __init__(self, patience: Patience, pool: ThreadPoolExecutor, streams: Streams) -> None:
+    def __init__(self, patience: Patience, pool: Threads, streams: Streams) -> None:
         for descriptor in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
             _add(descriptor)
         self._handler = grpc.stream_stream_rpc_method_handler(
@@ -131,7 +182,7 @@ class _Reflect:
         self,
         servicer: reflection.ReflectionServicer,
         patience: Patience,
-        pool: ThreadPoolExecutor,
+        pool: Threads,
         streams: Streams,
     ) -> None:
         self._servicer = servicer

@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from oipserver.core.errors import PayloadTooLarge
+from oipserver.core.errors import Fault, PayloadTooLarge
 from oipserver.http.cycle import Cycle
 from oipserver.http.door import Answer, Exchange, Head, compressed, parse_infer_path, read_head
 from oipserver.http.errors import Headers
@@ -24,13 +24,15 @@ from oipserver.http.protocol import LimitedProtocol
 
 OpenExchange: TypeAlias = Callable[[Head], Exchange]
 
+# Bytes that are read while requests stand in line; one read of the socket may bring more.
+_READ_AHEAD = 64 * 1024
 _ELSEWHERE = frozenset((b"content-encoding", b"expect", b"upgrade"))
 
 
 @lru_cache(maxsize=1024)
 def _target(url: bytes) -> tuple[str, str | None] | None:
     """Model and version of a plain infer URL; None for everything that needs a closer look."""
-    if not url.endswith(b"/infer") or b"%" in url or b"?" in url:
+    if not url.endswith(b"/infer") or b"%" in url or b"?" in url or b"#" in url:
         return None
     return parse_infer_path(url.decode("latin-1"))
 
@@ -46,10 +48,9 @@ class DirectCycle:
     """One infer request in its connection.  uvicorn's protocol class takes it for one of its cycles."""
 
     __slots__ = (
-        "_chunks",
+        "_body",
         "_exchange",
         "_protocol",
-        "_size",
         "_target",
         "disconnected",
         "keep_alive",
@@ -71,8 +72,7 @@ class DirectCycle:
         self._protocol = protocol
         self._exchange: Exchange | None = exchange
         self._target = target
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._body: bytes | bytearray | None = b""  # None when no more of it is wanted
 
     def begin(self) -> None:
         """Its turn in the connection has come; the body may be on its way, or here."""
@@ -81,34 +81,40 @@ class DirectCycle:
             return
         refusal = exchange.try_admit(*self._target)
         if refusal is not None:
+            self._body = None
             self.reply(refusal)
-        elif self._size > exchange.body_limit:
+        elif self._body is None:
             self._refuse_size(exchange)
         elif not self.more_body:
-            self._infer(exchange)
+            exchange.infer(self._whole(), self.reply)
 
     def feed(self, chunk: bytes) -> None:
         """A piece of the body; one too many is answered at once."""
-        exchange = self._exchange
-        if exchange is None:
+        body, exchange = self._body, self._exchange
+        if body is None or exchange is None:
             return
-        self._size += len(chunk)
-        if self._size > exchange.body_limit:
-            self._chunks.clear()
+        if len(body) + len(chunk) > exchange.body_limit:
+            self._body = None
             if exchange.admitted:
                 self._refuse_size(exchange)
+        elif not body:
+            self._body = chunk
+        elif isinstance(body, bytearray):
+            body += chunk
         else:
-            self._chunks.append(chunk)
+            self._body = bytearray(body) + chunk
 
     def end(self) -> None:
         """The body is whole."""
         exchange = self._exchange
-        if exchange is not None and exchange.admitted:
-            self._infer(exchange)
+        if exchange is not None and exchange.admitted and self._body is not None:
+            exchange.infer(self._whole(), self.reply)
 
     def lose(self) -> None:
         """The caller has left, or is not listened to any more."""
         exchange, self._exchange = self._exchange, None
+        self._body = None
+        self._protocol.when_writable = None
         if exchange is not None:
             self.disconnected = True
             exchange.cancel()
@@ -127,10 +133,10 @@ class DirectCycle:
     def _refuse_size(self, exchange: Exchange) -> None:
         self.reply(exchange.refused(PayloadTooLarge(f"the body has more than {exchange.body_limit} bytes")))
 
-    def _infer(self, exchange: Exchange) -> None:
-        chunks = self._chunks
-        exchange.infer(chunks[0] if len(chunks) == 1 else b"".join(chunks), self.reply)
-        self._chunks = []
+    def _whole(self) -> bytes:
+        """The body, which is not kept any longer."""
+        body, self._body = self._body, None
+        return bytes(body or b"")
 
     def _write(self, protocol: DirectProtocol, answer: Answer) -> None:
         self.response_started = True
@@ -174,8 +180,15 @@ class DirectProtocol(LimitedProtocol):
 
     when_writable: Callable[[], None] | None = None
     _compressing: asyncio.Task[Answer] | None = None
+    _begun_after = 0
     _last_headers: Headers | None = None
     _last_head: Head | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, or read ahead."""
+        LimitedProtocol.data_received(self, data)  # `super()` costs a little, with every packet
+        if self.flow.read_paused:
+            self._read_ahead()
 
     def resume_writing(self) -> None:
         """The peer has caught up: an answer that waited for it goes out."""
@@ -229,11 +242,34 @@ class DirectProtocol(LimitedProtocol):
         return self._last_head
 
     def _begin(self, cycle: Cycle) -> None:
-        if not isinstance(cycle, DirectCycle):
+        if self.outlet.is_closing():  # the request before it, in the same packet, had the last answer
+            self.flow.release()
+        elif not isinstance(cycle, DirectCycle):
             super()._begin(cycle)
-        elif not self.outlet.is_closing():
+        else:
             self._running = cycle
-            if cycle is self.cycle:
+            if self._begun_after != self.patience.received:
+                self._begun_after = self.patience.received
                 cycle.begin()
-            else:  # one that stood in line: not from within the answer of the one before, and so on down
+            else:  # one per packet at once: a packet full of refused requests would hold up everybody else
                 self.loop.call_soon(cycle.begin)
+
+    def _refuse(self, fault: Fault) -> None:
+        # Nothing is said after the last answer, which may have gone out while its packet was parsed.
+        if not self.outlet.is_closing():
+            super()._refuse(fault)
+
+    def _listen(self) -> None:
+        super()._listen()
+        if self.flow.read_paused:
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Requests stand in line, and nobody is listened to; but a caller who leaves must be noticed.
+
+        So a little more is read, and kept.  The flow stays paused, for no clock may run meanwhile.
+        """
+        if (self.pipeline and len(self._held) < _READ_AHEAD) or self._refusal is not None:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()

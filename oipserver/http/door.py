@@ -126,14 +126,21 @@ def parse_infer_path(path: str) -> tuple[str, str | None] | None:
 
 
 async def compressed(answer: Answer) -> Answer:
-    """The answer in the coding that was negotiated for it; on a thread where that takes its time."""
+    """The answer in the coding that was negotiated for it; on a thread where that takes its time.
+
+    An answer that cannot be compressed stays as it is: every client reads it.
+    """
     encoding, answer.encoding = answer.encoding, None
     if encoding is None:
         return answer
-    if len(answer.body) <= COMPRESS_INLINE:
-        answer.body = compression.compress(answer.body, encoding)
-    else:
-        answer.body = await asyncio.to_thread(compression.compress, answer.body, encoding)
+    try:
+        if len(answer.body) <= COMPRESS_INLINE:
+            answer.body = compression.compress(answer.body, encoding)
+        else:
+            answer.body = await asyncio.to_thread(compression.compress, answer.body, encoding)
+    except Exception:
+        logger.exception("an answer could not be compressed")
+        return answer
     answer.headers += [(b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
     return answer
 
@@ -186,8 +193,7 @@ class Exchange:
         """
         head = self.head
         self._admission = self._plane.gate.admit("http")
-        self._version = self._plane.serving(model, version)
-        self._admission.of(self._version.config)
+        self._version = self._plane.serving(model, version, self._admission)
         self._envelope = Envelope(model, version, self.request_id, self._settings.default_timeout)
         self.check_size(head.content_length or 0)
         if head.header_length is not None:

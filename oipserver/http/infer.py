@@ -10,40 +10,17 @@ from starlette.types import Receive, Scope, Send
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError
 from oipserver.http.door import Answer, Exchange, InferSettings, compressed, read_head
+from oipserver.http.outlet import Outlet
 
 logger = logging.getLogger("oipserver.http")
 
-# A refused body up to this size is read and dropped; beyond it the connection closes after the answer.
-DRAIN_UP_TO = 65536
+
+# A body that nobody wants is read and dropped by the server up to this size.
+DROP_UP_TO = 65536
 
 
 class Disconnected(Exception):
     """The caller left while its body was being read."""
-
-
-class Body:
-    """A request's body, piece by piece.
-
-    Attributes:
-        complete: the last piece has come; to ask for one more would be to wait for the caller to leave.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self.complete = False
-        self._receive = receive
-
-    async def piece(self) -> bytes:
-        """The next piece.
-
-        Raises:
-            Disconnected: the caller left instead.
-        """
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        self.complete = not message.get("more_body", False)
-        piece: bytes = message.get("body", b"")
-        return piece
 
 
 class InferDoor:
@@ -80,12 +57,11 @@ class InferDoor:
     async def _answer(
         self, exchange: Exchange, scope: Scope, receive: Receive, model: str, version: str | None
     ) -> Answer | None:
-        incoming = Body(receive)
         try:
             exchange.admit(model, version)
-            body = await _read(exchange, incoming)
+            body = await _read(exchange, receive)
         except Fault as fault:
-            return await _refused(exchange, fault, incoming)
+            return _cut_short(exchange, fault, scope)
         if exchange.head.encoding:
             try:
                 body = await asyncio.to_thread(exchange.decompress, body)
@@ -96,6 +72,24 @@ class InferDoor:
         if future.done():
             return future.result()
         return await _unless_lost(future, exchange, scope, receive)
+
+
+def _cut_short(exchange: Exchange, fault: Fault, scope: Scope) -> Answer:
+    """A refusal before the body was read; with a long one still to come the connection is of no use.
+
+    Our own protocol class knows how much is to come, and decides itself.
+    """
+    answer = exchange.refused(fault)
+    length = exchange.head.content_length
+    if _connection(scope) is None and (length is None or length > DROP_UP_TO):
+        answer.headers.append((b"connection", b"close"))
+    return answer
+
+
+def _connection(scope: Scope) -> Outlet | None:
+    """The writing side of the connection, when our own protocol class serves it."""
+    outlet: Outlet | None = scope.get("extensions", {}).get("oipserver.connection")
+    return outlet
 
 
 def _settle(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
@@ -112,11 +106,15 @@ async def _unless_lost(
         exchange.cancel()
         _settle(future, None)
 
-    connection = scope.get("extensions", {}).get("oipserver.connection")
+    connection = _connection(scope)
     if connection is not None:  # our own protocol class tells us; no task is needed
-        connection.on_lost = lost
-        if connection.is_closing():
-            lost()
+
+        def look() -> None:  # it also rings for a broken request behind this one
+            if connection.is_closing():
+                lost()
+
+        connection.on_lost = look
+        look()
         try:
             return await future
         finally:
@@ -134,26 +132,24 @@ async def _until_disconnect(receive: Receive) -> None:
         continue
 
 
-async def _read(exchange: Exchange, body: Body) -> bytes:
+async def _read(exchange: Exchange, receive: Receive) -> bytes:
+    """The body.
+
+    Raises:
+        PayloadTooLarge: more than the limit has come.
+        Disconnected: the caller left.
+    """
     pieces: list[bytes] = []
-    size = 0
-    while not body.complete:
-        pieces.append(await body.piece())
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         exchange.check_size(size)
+        more = message.get("more_body", False)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def _refused(exchange: Exchange, fault: Fault, body: Body) -> Answer:
-    """A refusal before the body was read: read a small rest so that the connection can be used again."""
-    answer = exchange.refused(fault)
-    left = DRAIN_UP_TO
-    if (exchange.head.content_length or 0) <= left:
-        while not body.complete and left >= 0:
-            left -= len(await body.piece())
-    if not body.complete:
-        answer.headers.append((b"connection", b"close"))
-    return answer
 
 
 async def _send(send: Send, answer: Answer) -> None:

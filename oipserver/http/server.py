@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from typing import cast
 
@@ -68,7 +69,7 @@ class HttpServer:
         self.close_after_answers()
         end = time.monotonic() + seconds
         await self._stop_listening()
-        await self._wait_closed(time.monotonic() + _LAST_WORDS)
+        await self._wait_closed(min(end, time.monotonic() + _LAST_WORDS))
         for connection in self._open():
             connection.shutdown()
         await self._wait_closed(end)
@@ -79,19 +80,15 @@ class HttpServer:
 
     async def _stop_listening(self) -> None:
         """Close the listener, and serve those whom the kernel has connected: they would be reset."""
-        if self._server is None or self._listener is None:
+        server, self._server = self._server, None
+        if server is None or self._listener is None:
             return
-        waiting = self._listener.dup()
-        self._server.close()
+        with self._listener.dup() as waiting:
+            server.close()
+            accepted = list(_accepted(waiting))
         loop = asyncio.get_running_loop()
-        with waiting:
-            while True:
-                try:
-                    connected, _ = waiting.accept()
-                except OSError:
-                    return
-                connected.setblocking(False)
-                await loop.connect_accepted_socket(self._protocol, connected)
+        for connection in accepted:
+            await loop.connect_accepted_socket(self._protocol, connection)
 
     async def _wait_closed(self, until: float) -> None:
         # uvicorn's set of connections tells nobody when it is empty.
@@ -109,3 +106,14 @@ class HttpServer:
         """Write the Date header once a second, not once an answer."""
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
         self._clock = loop.call_later(1.0, self._tick, loop)
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """Those who wait in the listener's queue; it must not block."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        yield connection

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -121,6 +122,17 @@ class Running:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
+
+
+class Held:
+    """A request stream that sends its messages when told to."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.send = self._queue.put
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._queue.get, None)
 
 
 def raw_request(*values: float, model: str = "m", **more: Any) -> ModelInferRequest:

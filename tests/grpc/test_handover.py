@@ -62,3 +62,26 @@ def test_a_closed_loop_is_not_ready() -> None:
     loop.close()
     with pytest.raises(NotReady, match="stopped"):
         Handover(loop).post(lambda: None)
+
+
+def test_a_loop_that_closed_before_it_ran_an_action_is_not_ready() -> None:
+    loop = asyncio.new_event_loop()
+    handover = Handover(loop)
+    handover.post(lambda: None)
+    loop.close()
+    for _ in range(2):
+        with pytest.raises(NotReady, match="stopped"):
+            handover.post(lambda: None)
+
+
+def test_an_action_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        handover = Handover(asyncio.get_running_loop())
+        done = asyncio.Event()
+        handover.post(lambda: int("no number"))  # type: ignore[arg-type]
+        handover.post(done.set)
+        async with asyncio.timeout(PATIENCE):
+            await done.wait()
+
+    run(scenario())
+    assert "no number" in caplog.text

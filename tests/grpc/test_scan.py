@@ -7,7 +7,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oipserver.core.codec import MAX_STRINGS
 from oipserver.core.errors import BadRequest
+from oipserver.grpc import scan
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest
 from oipserver.grpc.scan import MAX_FIELDS, split_raw
 from oipserver.grpc.wire import SCANNED, decode_request
@@ -90,3 +92,39 @@ def test_parameters_of_a_tensor_in_great_number_are_refused() -> None:
     body = b"\x2a" + bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]) + inside
     with pytest.raises(BadRequest, match=f"more than {MAX_FIELDS} fields"):
         split_raw(body)
+
+
+def delimited(tag: bytes, value: bytes) -> bytes:
+    """A field whose value has fewer than 2^28 bytes; padded varints are varints."""
+    size = len(value)
+    return (
+        tag
+        + bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80, size >> 21])
+        + value
+    )
+
+
+def test_strings_in_great_number_are_refused() -> None:
+    strings = b"\x42\x00" * (MAX_STRINGS + 1)
+    with pytest.raises(BadRequest, match=f"more than {MAX_STRINGS} elements in bytes_contents"):
+        split_raw(delimited(b"\x2a", delimited(b"\x2a", strings)))
+
+
+def typed(*counts: int, string: bytes = b"") -> bytes:
+    inputs = [{"contents": {"bytes_contents": [string] * count}} for count in counts]
+    return ModelInferRequest(inputs=inputs).SerializeToString()
+
+
+@pytest.mark.parametrize("size", [0, 127, 128, 2**14])
+def test_strings_of_all_inputs_are_counted(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(scan, "MAX_STRINGS", 10)
+    body = typed(4, 6, string=b"x" * size)
+    assert split_raw(body) == (body, [])
+    with pytest.raises(BadRequest, match="more than 10 elements"):
+        split_raw(typed(4, 7, string=b"x" * size))
+
+
+@pytest.mark.parametrize("contents", [b"\x42\x05ab", b"\x42", b"\x42\xff", b"\x09ab", b"\x43"])
+def test_malformed_contents(contents: bytes) -> None:
+    with pytest.raises(BadRequest, match="not a valid protobuf message"):
+        split_raw(delimited(b"\x2a", delimited(b"\x2a", contents)))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import socket
+import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -16,10 +15,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from oipserver.grpc import reply, wire
 from oipserver.grpc import server as grpc_server
-from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferResponse
+from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferRequest, ModelInferResponse
 from oipserver.grpc.server import GrpcServer
 from tests.grpc.conftest import Serve
-from tests.grpc.running import Running, failure, raw_request
+from tests.grpc.running import Greeter, Held, Running, failure, raw_request
 from tests.support import PATIENCE, Doubler, GatedModel, Plane, run, until
 
 HEALTH = "/grpc.health.v1.Health"
@@ -36,17 +35,6 @@ def hold(server: Running, gated: GatedModel, model: str = "m") -> Any:
     call = begin_infer(server, model)
     assert gated.entered.acquire(timeout=PATIENCE)
     return call
-
-
-class Held:
-    """A request stream that sends its messages when told to."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.send = self._queue.put
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._queue.get, None)
 
 
 # --- overload ----------------------------------------------------------------------------------------------
@@ -127,6 +115,18 @@ def wait_for_a_slot(server: Running) -> None:
             return
 
 
+def test_one_connection_leaves_room_for_the_others(serve: Serve) -> None:
+    server = serve({"m": Doubler()}, max_concurrent_rpcs=80)
+    stream = server.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
+    calls = [stream.future(iter(Held()), timeout=PATIENCE) for _ in range(90)]
+    server.run(until, lambda: len(server.server._patience._until) == 70)
+    with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as other:
+        method = other.unary_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
+        assert method(raw_request(1.0).SerializeToString(), timeout=PATIENCE)
+    for call in calls:
+        call.cancel()  # type: ignore[no-untyped-call]
+
+
 # --- sizes -------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +203,17 @@ def test_stop_does_not_wait_for_watchers(serve: Serve) -> None:
     assert time.monotonic() - started < PATIENCE / 2
 
 
+@pytest.mark.parametrize("pool", ["infer", "health"])
+def test_stop_does_not_wait_for_a_thread_that_is_stuck(serve: Serve, pool: str) -> None:
+    server = serve({"m": Doubler()})
+    stuck = threading.Event()
+    getattr(server.server._pools, pool).submit(stuck.wait)
+    try:
+        server.run(server.server.stop, 0.0)
+    finally:
+        stuck.set()
+
+
 # --- health and reflection ---------------------------------------------------------------------------------
 
 
@@ -233,16 +244,6 @@ def test_health_of_an_unknown_service(serve: Serve) -> None:
     server = serve({"m": Doubler()})
     status, _, _ = failure(lambda: check(server, "other"))
     assert status is grpc.StatusCode.NOT_FOUND
-
-
-def test_watchers_see_changes(serve: Serve) -> None:
-    server = serve({"m": Doubler()})
-    statuses = watch(server)
-    response = health_pb2.HealthCheckResponse
-    assert next(statuses).status == response.NOT_SERVING
-    server.on_loop(lambda: server.server.set_serving(True))
-    assert next(statuses).status == response.SERVING
-    statuses.cancel()
 
 
 def test_reflection_describes_the_service(serve: Serve) -> None:
@@ -282,6 +283,27 @@ def test_a_way_of_sending_that_fails_leaves_nobody_waiting(monkeypatch: pytest.M
     status, _, _ = failure(lambda: server.infer(raw_request(1.0)))
     assert status is grpc.StatusCode.CANCELLED
     server.close()
+
+
+def test_long_strings_are_not_encoded_on_the_loop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    encode = wire.encode_response
+
+    def note(*arguments: Any) -> bytes:
+        threads.append(threading.current_thread().name)
+        return encode(*arguments)
+
+    server = serve({"m": Greeter()})
+    monkeypatch.setattr(wire, "encode_response", note)
+    tensor = {
+        "name": "who",
+        "datatype": "BYTES",
+        "shape": [1],
+        "contents": {"bytes_contents": [b"x" * 2**17]},
+    }
+    server.infer(ModelInferRequest(model_name="m", inputs=[tensor]))
+    [name] = threads
+    assert name.startswith("grpc-send")
 
 
 def test_an_answer_that_cannot_be_encoded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httptools
 import pytest
 import uvicorn
+import uvloop
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -44,7 +45,9 @@ def test_every_override_overrides_something_with_the_same_parameters(ours: type,
 
 
 def test_uvicorns_protocol_has_the_state_that_we_read() -> None:
-    protocol = HttpToolsProtocol(uvicorn.Config(Echo(), log_config=None), ServerState(), {})
+    loop = uvloop.new_event_loop()
+    loop.close()
+    protocol = HttpToolsProtocol(uvicorn.Config(Echo(), log_config=None), ServerState(), {}, loop)
     for name in ("app", "connections", "cycle", "loop", "parser", "pipeline", "root_path", "server_state"):
         assert hasattr(protocol, name), name
     protocol.on_message_begin()

@@ -425,7 +425,7 @@ def test_adversarial_bodies_take_linear_time(case: str) -> None:
     assert len(body) == MAX_NAN_BODY
     started = time.thread_time()
     refused(body)
-    assert time.thread_time() - started < 1.0
+    assert time.thread_time() - started < 4.0  # a tenth of a second here; quadratic work takes minutes
 
 
 # --- row 2: depth ------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ def test_adversarial_bodies_take_linear_time(case: str) -> None:
 def test_100_000_brackets(body: bytes) -> None:
     started = time.thread_time()
     refused(body, "the body is not JSON")
-    assert time.thread_time() - started < 1.0
+    assert time.thread_time() - started < 4.0  # a tenth of a second here; quadratic work takes minutes
 
 
 DEEP = b"[" * 1000 + b"%s" + b"]" * 1000

@@ -128,7 +128,7 @@ def test_a_model_that_fails_to_load_leaves_the_server_live_and_says_why(tmp_path
     )
     server = ServerProcess(f"--config={config}", environ=WITH_ODD).start()
     try:
-        server.wait_for("not ready")
+        server.wait_for("running, but not ready")
         assert get(server, "/v2/health/live")[0] == 200
         status, body = get(server, "/v2/health/ready")
         assert status == 503
