@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -129,15 +130,14 @@ def _run_here(server: Server, on_ready: OnReady | None) -> int:
 
 def _run_beside(server: Server, on_ready: OnReady | None) -> int:
     """In a notebook, whose own event loop has this thread; interrupting the cell ends the server."""
-    codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(_run_here(server, on_ready)), name="oipserver")
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        server.interrupt()
-        thread.join()
-    return codes[0] if codes else 1
+    # A future, for a Thread.join that was interrupted once does not wait any more.
+    with ThreadPoolExecutor(1, "oipserver") as pool:
+        running = pool.submit(_run_here, server, on_ready)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            server.interrupt()
+            return running.result()
 
 
 class Server:
