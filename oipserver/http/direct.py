@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from oipserver.core.errors import Fault, PayloadTooLarge
+from oipserver.core.errors import Fault
 from oipserver.http.cycle import Cycle
 from oipserver.http.door import Answer, Exchange, Head, compressed, parse_infer_path, read_head
 from oipserver.http.errors import Headers
@@ -131,7 +131,7 @@ class DirectCycle:
             self._write(protocol, answer)
 
     def _refuse_size(self, exchange: Exchange) -> None:
-        self.reply(exchange.refused(PayloadTooLarge(f"the body has more than {exchange.body_limit} bytes")))
+        self.reply(exchange.refused(exchange.too_large()))
 
     def _whole(self) -> bytes:
         """The body, which is not kept any longer."""

@@ -218,7 +218,11 @@ class Exchange:
     def check_size(self, size: int) -> None:
         """PayloadTooLarge when a body of `size` bytes is over the limit."""
         if size > self.body_limit:
-            raise PayloadTooLarge(f"the body has more than {self.body_limit} bytes")
+            raise self.too_large()
+
+    def too_large(self) -> PayloadTooLarge:
+        """What is wrong with a body over the limit."""
+        return PayloadTooLarge(f"the body has more than {self.body_limit} bytes")
 
     def _check_json_size(self, length: str) -> None:
         """The JSON in front of binary data has the limit of a JSON body: parsing holds the interpreter."""

@@ -37,6 +37,18 @@ from tests.support import (
 )
 
 
+class Clock(SilentObserver):
+    """Remembers how long each request waited, in seconds."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def batch(
+        self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
+    ) -> None:
+        self.waits.extend(queue_seconds)
+
+
 def depth(plane: Plane, model: str = "m") -> int:
     return plane.registry.find(model, None).depth
 
@@ -74,15 +86,6 @@ def test_callers_with_different_row_counts_are_cut_apart_right() -> None:
 
 
 def test_a_lone_request_waits_for_no_company() -> None:
-    class Clock(SilentObserver):
-        def __init__(self) -> None:
-            self.waits: list[float] = []
-
-        def batch(
-            self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
-        ) -> None:
-            self.waits.extend(queue_seconds)
-
     async def scenario() -> None:
         clock = Clock()
         async with Plane({"m": GatedModel()}, observer=clock) as plane:
@@ -509,15 +512,6 @@ def test_a_fixed_queue_delay_gathers_company() -> None:
 
 
 def test_a_queue_delay_counts_from_the_arrival() -> None:
-    class Clock(SilentObserver):
-        def __init__(self) -> None:
-            self.waits: list[float] = []
-
-        def batch(
-            self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
-        ) -> None:
-            self.waits.extend(queue_seconds)
-
     async def scenario() -> None:
         clock, model = Clock(), GatedModel()
         batching = DynamicBatching(max_queue_delay_microseconds=200_000)
