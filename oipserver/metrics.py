@@ -47,6 +47,13 @@ class _Series:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """As `observe`, for each of them."""
+        counts, bounds = self.counts, self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
+
     def buckets(self) -> Iterator[tuple[str, float]]:
         """Upper bounds and cumulative counts."""
         total = 0
@@ -122,9 +129,7 @@ class Metrics(Collector):
         labels = (model, version)
         self._compute.of[labels].observe(compute_seconds)
         self._rows.of[labels].observe(rows)
-        queue = self._queue.of[labels]
-        for seconds in queue_seconds:
-            queue.observe(seconds)
+        self._queue.of[labels].observe_all(queue_seconds)
 
     def state(self, model: str, version: str, state: ModelState) -> None:
         """Nothing to count: states are read from the registry when somebody looks."""

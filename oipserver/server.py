@@ -15,8 +15,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,8 @@ logger = logging.getLogger("oipserver.server")
 EXTENSIONS = ("binary_tensor_data",)
 # A thread that computes in pure Python gives the loop its turn after this time (default 5 ms).
 SWITCH_INTERVAL = 0.0005
+# Requests leave no cycles behind, so the collector looks after thousands of new objects, not after 700.
+COLLECTOR_THRESHOLDS = (20_000, 20, 20)
 # What is left after the drain for sockets to close and models to let go.
 _LAST_SECONDS = 4.0
 _BACKLOG = 2048
@@ -94,13 +97,22 @@ def _wrap(model: object, config: ModelConfig) -> Model:
 
 def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
     log.configure(config.log.level)
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    server = Server(config, load)
-    try:
+    with _interpreter_for_serving():
+        server = Server(config, load)
         return _run_beside(server, on_ready) if _in_event_loop() else _run_here(server, on_ready)
-    finally:  # the process may be a notebook that goes on
-        sys.setswitchinterval(before)
+
+
+@contextmanager
+def _interpreter_for_serving() -> Iterator[None]:
+    """The interpreter's settings, put back at the end: the process may be a notebook that goes on."""
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

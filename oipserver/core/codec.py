@@ -170,6 +170,13 @@ def decode_list(data: Sequence[Any], datatype: Datatype, shape: Sequence[int], t
         BadRequest: wrong count or nesting; a value that is not of the datatype or out of its range.
     """
     known = check_shape(shape, tensor)
+    return decode_known_list(data, datatype, shape, known, tensor)
+
+
+def decode_known_list(
+    data: Sequence[Any], datatype: Datatype, shape: Sequence[int], known: int, tensor: str
+) -> Array:
+    """As `decode_list`, for a shape that `check_shape` has found to be of `known` elements."""
     flat = _flatten(data, shape, tensor) if data and type(data[0]) is list else data
     resolved = _expect(shape, known, len(flat), tensor)
     types = set(map(type, flat))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,9 @@ class Contract:
     Args:
         batched: the first axis of every tensor is the batch.
 
+    Attributes:
+        memory: what a front keeps of the requests that passed `check`; it ends with this version.
+
     Raises:
         ValueError: a batched model announces a tensor without axes.
     """
@@ -61,6 +65,7 @@ class Contract:
         self.model = model
         self.name = name
         self.batched = batched
+        self.memory: dict[bytes, Any] = {}
         self._shareable = batched and model.batchable
         self._defaults = tuple(output.name for output in model.outputs)
         self._outputs = {output.name: output for output in (*model.outputs, *model.optional_outputs)}
@@ -94,6 +99,17 @@ class Contract:
             nbytes=sum(map(nbytes_of, inputs.values())),
             key=_key(inputs, outputs, parameters) if self._shareable else None,
         )
+
+    def check_again(self, work: Work, tensor: Tensor) -> Work:
+        """The work of a request that differs from a checked one in the values of its only tensor alone.
+
+        Raises:
+            BadRequest: a value is out of range of the declared datatype.
+            Unprocessable: NaN or infinity where the model refuses them.
+        """
+        (name,) = work.inputs
+        array = self._tensor(tensor, self._inputs.get(name) or self._named[name])
+        return Work({name: array}, work.outputs, work.parameters, work.rows, nbytes_of(array), work.key)
 
     def _match(self, tensors: Sequence[Tensor]) -> Iterable[tuple[Tensor, TensorMetadata]]:
         """Each tensor with its declaration, in the declared order whatever the request's is."""

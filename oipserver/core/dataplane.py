@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from oipserver.core.admission import Admission, Gate
+from oipserver.core.contract import Work
 from oipserver.core.errors import Fault
 from oipserver.core.messages import (
     Arrays,
@@ -119,24 +120,17 @@ class DataPlane:
             admission.of(found.config)
         return found.serving()
 
-    def submit(
-        self,
-        request: InferenceRequest,
-        reply: Reply,
-        admission: Admission | None = None,
-        version: Version | None = None,
-    ) -> Ticket:
+    def submit(self, request: InferenceRequest, reply: Reply, admission: Admission | None = None) -> Ticket:
         """Check and queue a request; `reply` is called once, later, unless the ticket is cancelled.
-
-        Args:
-            version: what `serving` found for this request, if it was asked.
 
         Raises:
             Fault: the request was refused; `reply` is not called.
         """
-        if version is None:
-            version = self.serving(request.model_name, request.model_version, admission)
-        work = version.contract.check(request)
+        version = self.serving(request.model_name, request.model_version, admission)
+        return self.enqueue(request, version.contract.check(request), version, reply)
+
+    def enqueue(self, request: InferenceRequest, work: Work, version: Version, reply: Reply) -> Ticket:
+        """Queue a request that `version` has checked; as `submit`."""
 
         def answer(result: Arrays | Fault) -> None:
             reply(result if isinstance(result, Fault) else _response(request, version, result))

@@ -70,7 +70,7 @@ class Version:
         Raises:
             NotReady: it does not.
         """
-        if not self.ready:
+        if self.state is not ModelState.READY:
             config = self.config
             raise NotReady(f"model '{config.name}' version '{config.version}' is {self.state.value}")
         return self

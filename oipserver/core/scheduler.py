@@ -199,10 +199,12 @@ class Scheduler:
         self._waiting_rows += work.rows
         self._waiting_bytes += work.nbytes
         self._budget.take(work.nbytes)
-        self._idle.clear()
+        if self._idle.is_set():
+            self._idle.clear()
         if deadline < self._watch_at:
             self._watch_until(deadline)
-        self._plan(ticket.submitted)
+        if self._flush_soon is None:
+            self._plan(ticket.submitted)
         return ticket
 
     def forget(self, ticket: Ticket) -> None:

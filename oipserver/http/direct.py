@@ -19,13 +19,12 @@ from oipserver.core.errors import Fault
 from oipserver.http.cycle import Cycle
 from oipserver.http.door import Answer, Exchange, Head, compressed, parse_infer_path, read_head
 from oipserver.http.errors import Headers
+from oipserver.http.framing import Framing
 from oipserver.http.limits import Connections
 from oipserver.http.protocol import LimitedProtocol
 
 OpenExchange: TypeAlias = Callable[[Head], Exchange]
 
-# Bytes that are read while requests stand in line; one read of the socket may bring more.
-_READ_AHEAD = 64 * 1024
 _ELSEWHERE = frozenset((b"content-encoding", b"expect", b"upgrade"))
 
 
@@ -181,14 +180,8 @@ class DirectProtocol(LimitedProtocol):
     when_writable: Callable[[], None] | None = None
     _compressing: asyncio.Task[Answer] | None = None
     _begun_after = 0
-    _last_headers: Headers | None = None
+    _last_frame: Framing | None = None
     _last_head: Head | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Parse, or read ahead."""
-        LimitedProtocol.data_received(self, data)  # `super()` costs a little, with every packet
-        if self.flow.read_paused:
-            self._read_ahead()
 
     def resume_writing(self) -> None:
         """The peer has caught up: an answer that waited for it goes out."""
@@ -199,16 +192,17 @@ class DirectProtocol(LimitedProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, for whoever reads it."""
-        if isinstance(self.cycle, DirectCycle):
+        cycle = self.cycle
+        if isinstance(cycle, DirectCycle):
             self._count_body(body)
-            self.cycle.feed(body)
+            cycle.feed(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         cycle = self.cycle
-        super().on_message_complete()
+        LimitedProtocol.on_message_complete(self)  # `super()` costs a little, with every request
         if isinstance(cycle, DirectCycle):
             cycle.end()
 
@@ -222,23 +216,20 @@ class DirectProtocol(LimitedProtocol):
         if not done.cancelled():
             cycle.reply(done.result())
 
-    def _new_cycle(self, version: str, awaits_continue: bool) -> Cycle:
+    def _new_cycle(self, frame: Framing) -> Cycle:
         target = _target(self.url) if self.parser.get_method() == b"POST" else None
-        head = self._plain_head() if target is not None else None
+        head = self._plain_head(frame) if target is not None else None
         if target is None or head is None:
-            return super()._new_cycle(version, awaits_continue)
-        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+            return super()._new_cycle(frame)
+        keep_alive = frame.version != "1.0" and self.parser.should_keep_alive()
         return cast(Cycle, DirectCycle(self, self.shared.open_exchange(head), target, keep_alive))
 
-    def _plain_head(self) -> Head | None:
-        """The head of a request that this door can answer.
-
-        A client sends the same headers again and again: to compare them is cheaper than to read them.
-        """
-        if self.headers != self._last_headers:
-            self._last_headers = self.headers
-            plain = all(name not in _ELSEWHERE for name, _ in self.headers)
-            self._last_head = read_head(self.headers) if plain else None
+    def _plain_head(self, frame: Framing) -> Head | None:
+        """The head of a request that this door can answer; read once for equal headers."""
+        if frame is not self._last_frame:
+            self._last_frame = frame
+            plain = all(name not in _ELSEWHERE for name, _ in frame.headers)
+            self._last_head = read_head(frame.headers) if plain else None
         return self._last_head
 
     def _begin(self, cycle: Cycle) -> None:
@@ -258,18 +249,3 @@ class DirectProtocol(LimitedProtocol):
         # Nothing is said after the last answer, which may have gone out while its packet was parsed.
         if not self.outlet.is_closing():
             super()._refuse(fault)
-
-    def _listen(self) -> None:
-        super()._listen()
-        if self.flow.read_paused:
-            self._read_ahead()
-
-    def _read_ahead(self) -> None:
-        """Requests stand in line, and nobody is listened to; but a caller who leaves must be noticed.
-
-        So a little more is read, and kept.  The flow stays paused, for no clock may run meanwhile.
-        """
-        if (self.pipeline and len(self._held) < _READ_AHEAD) or self._refusal is not None:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from oipserver.core.admission import Admission
+from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import (
     BadRequest,
@@ -23,11 +24,12 @@ from oipserver.core.errors import (
     UnsupportedMediaType,
 )
 from oipserver.core.ids import new_id, valid_request_id
-from oipserver.core.messages import InferenceResponse
+from oipserver.core.messages import InferenceRequest, InferenceResponse
 from oipserver.core.registry import Version
 from oipserver.core.scheduler import Ticket
 from oipserver.http import compression
 from oipserver.http.errors import Headers, error_response
+from oipserver.http.template import read_json
 from oipserver.http.wire import Envelope, Plan, decode_raw_request, decode_request, encode_response
 
 logger = logging.getLogger("oipserver.http")
@@ -191,11 +193,12 @@ class Exchange:
         Raises:
             Fault: draining, unknown model, not ready, too large, a content that is not read here.
         """
-        head = self.head
-        self._admission = self._plane.gate.admit("http")
-        self._version = self._plane.serving(model, version, self._admission)
+        head, plane = self.head, self._plane
+        self._admission = plane.gate.admit("http")
+        self._version = plane.serving(model, version, self._admission)
         self._envelope = Envelope(model, version, self.request_id, self._settings.default_timeout)
-        self.check_size(head.content_length or 0)
+        if head.content_length is not None:
+            self.check_size(head.content_length)
         if head.header_length is not None:
             self._check_json_size(head.header_length)
         if head.encoding:
@@ -262,14 +265,20 @@ class Exchange:
         return Answer(*error_response(fault, self.request_id))
 
     def _submit(self, body: bytes) -> None:
-        if self.head.header_length == "0" and body:
-            inputs = self._version.contract.model.inputs
-            request, self._plan = decode_raw_request(body, inputs, self._envelope)
-        else:
-            request, self._plan = decode_request(body, self.head.header_length, self._envelope)
+        request, self._plan, work = self._read(body)
         if request.id != self.request_id and not self.head.request_id and valid_request_id(request.id):
             self.request_id = request.id
-        self._ticket = self._plane.submit(request, self._answered, self._admission, self._version)
+        self._ticket = self._plane.enqueue(request, work, self._version, self._answered)
+
+    def _read(self, body: bytes) -> tuple[InferenceRequest, Plan, Work]:
+        contract, length, envelope = self._version.contract, self.head.header_length, self._envelope
+        if length is None:
+            return read_json(body, envelope, contract)
+        if length == "0" and body:
+            request, plan = decode_raw_request(body, contract.model.inputs, envelope)
+        else:
+            request, plan = decode_request(body, length, envelope)
+        return request, plan, contract.check(request)
 
     def _answered(self, result: InferenceResponse | Fault) -> None:
         try:

@@ -8,28 +8,48 @@ Transfer-Encoding, repeated, signed or listed lengths, folded lines, bare CR or 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from oipserver.core.errors import BadRequest, printable
+from oipserver.http.errors import Headers
 
 _TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 
 
-def framing(version: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What a head says of the bytes around it.
+
+    Attributes:
+        version: "1.1" or "1.0".
+        headers: names in lower case, values without blanks around them.
+        body_length: bytes of the body to come, 0 without one and None when only the chunks tell.
+        awaits_continue: the client sends none of them before our 100 Continue.
+    """
+
+    version: str
+    headers: Headers
+    body_length: int | None
+    awaits_continue: bool
+
+
+def lower(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Headers as the parser gave them, with names in lower case and no blanks behind a value."""
+    return [(name.lower(), value.rstrip(b" \t")) for name, value in headers]
+
+
+def framing(version: str, headers: Iterable[tuple[bytes, bytes]]) -> Framing:
     """Check the headers that tell where a request ends, and read them.
 
     Args:
-        version: "1.1" or "1.0".
-        headers: lower-case names; a Content-Length has been checked by the parser.
-
-    Returns:
-        The bytes of the body to come, 0 without one and None when only the chunks tell; and whether the
-        client sends none of them before our 100 Continue.
+        headers: as they came; a Content-Length has been checked by the parser.
 
     Raises:
         BadRequest: another HTTP version; no Host or two; a transfer coding that is not `chunked`.
     """
     if version not in ("1.1", "1.0"):
         raise BadRequest(f"HTTP version: expected 1.1 or 1.0, got {printable(version)}")
+    headers = lower(headers)
     hosts = 0
     length: int | None = 0
     awaits_continue = False
@@ -49,7 +69,7 @@ def framing(version: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int |
     # RFC 9112, 3.2: 400 to an HTTP/1.1 request without Host, and to any request with more than one.
     if hosts != 1 and (hosts > 1 or version == "1.1"):
         raise BadRequest(f"header Host: expected once, got {hosts} times")
-    return length, awaits_continue
+    return Framing(version, headers, length, awaits_continue)
 
 
 def _check_coding(version: str, value: bytes) -> None:

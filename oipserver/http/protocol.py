@@ -41,9 +41,9 @@ from oipserver.core.errors import (
 )
 from oipserver.http.alarm import Alarm
 from oipserver.http.cycle import Cycle
-from oipserver.http.errors import request_id_of
+from oipserver.http.errors import Headers, request_id_of
 from oipserver.http.flow import Flow
-from oipserver.http.framing import framing
+from oipserver.http.framing import Framing, framing, lower
 from oipserver.http.limits import Connections
 from oipserver.http.outlet import Outlet
 from oipserver.http.patience import Patience
@@ -55,6 +55,8 @@ logger = logging.getLogger("oipserver.http")
 
 # Bytes parsed at a time, so that one large read cannot put thousands of pipelined requests in line.
 _PIECE = 8 * 1024
+# Bytes that are read while requests stand in line; one read of the socket may bring more.
+_READ_AHEAD = 64 * 1024
 # Connections over the cap that may be told so at once; further ones are dropped without a word.
 _OVER_CAP = 100
 
@@ -90,6 +92,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._running: Cycle | None = None
         self._held = bytearray()
         self._refusal: bytes | None = None
+        # The last head as it came, and what it said.
+        self._came: tuple[str, Headers] | None = None
+        self._framing: Framing
         # The request that is being read.
         self._phase = Phase.BETWEEN
         self._body_length: int | None = 0
@@ -158,6 +163,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._feed_pieces(memoryview(data))
         if self._phase is not Phase.BETWEEN:
             self._keep_time()
+        if self.flow.read_paused:
+            self._read_ahead()
 
     # --- reading -------------------------------------------------------------------------------------------
 
@@ -199,21 +206,21 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line; RFC 9110, 6.5.1: a trailer must not be merged into the headers, so it is dropped."""
         if self._phase is Phase.HEAD:
-            self.headers.append((name.lower(), value.rstrip(b" \t")))
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: start the application, or get in line."""
         self._check_head_size()
         self._fruitless = 0
-        version = self.parser.get_http_version()
-        self._body_length, awaits_continue = framing(version, self.headers)
+        frame = self._read_framing()
+        self._body_length = frame.body_length
         if self.parser.should_upgrade():
             self._replay = True
             return
-        self.cycle = cycle = self._new_cycle(version, awaits_continue)
+        self.cycle = cycle = self._new_cycle(frame)
         self._phase = Phase.BODY
         self.patience.due = None
-        if awaits_continue:
+        if frame.awaits_continue:
             # The client waits until somebody wants the body, and no clock may run meanwhile.
             self.flow.pause_reading()
         if self._running is None:
@@ -221,6 +228,15 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self.pipeline.appendleft((cycle, self.app))
             self.flow.hold()
+
+    def _read_framing(self) -> Framing:
+        """A client sends the same headers again and again: to compare them is cheaper than to read them."""
+        came = self.parser.get_http_version(), self.headers
+        if came != self._came:
+            self._framing = framing(*came)
+            self._came = came
+        self.headers = self._framing.headers
+        return self._framing
 
     def _check_head_size(self) -> None:
         limits = self._limits
@@ -271,14 +287,14 @@ class LimitedProtocol(HttpToolsProtocol):
             "path": self.root_path + (urllib.parse.unquote(path) if "%" in path else path),
             "raw_path": self.root_path.encode("ascii") + raw_path,
             "query_string": url.query or b"",
-            "headers": self.headers,
+            "headers": list(self.headers),
             "state": self.app_state.copy(),
             "extensions": self._extensions,  # type: ignore[typeddict-item]  # uvicorn expects plain data
         }
 
-    def _new_cycle(self, version: str, awaits_continue: bool) -> Cycle:
+    def _new_cycle(self, frame: Framing) -> Cycle:
         return Cycle(
-            scope=self._new_scope(version),
+            scope=self._new_scope(frame.version),
             transport=self.outlet,
             flow=self.flow,
             logger=self.logger,
@@ -286,8 +302,8 @@ class LimitedProtocol(HttpToolsProtocol):
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=awaits_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            expect_100_continue=frame.awaits_continue,
+            keep_alive=frame.version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
 
@@ -340,11 +356,23 @@ class LimitedProtocol(HttpToolsProtocol):
     def _listen(self) -> None:
         """Nothing waits in line any more: take what was held, then read on."""
         if self.pipeline or self._refusal is not None:
-            return
-        if self._held:
+            pass
+        elif self._held:
             self.loop.call_soon(self._feed_held)
         else:
             self.flow.release()
+        if self.flow.read_paused:
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Requests stand in line, and nobody is listened to; but a caller who leaves must be noticed.
+
+        So a little more is read, and kept.  The flow stays paused, for no clock may run meanwhile.
+        """
+        if (self.pipeline and len(self._held) < _READ_AHEAD) or self._refusal is not None:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     def _feed_held(self) -> None:
         if self._is_deaf() or self.pipeline:
@@ -392,8 +420,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.outlet.close()
 
     def _render(self, fault: Fault) -> bytes:
-        headers = () if self._phase is Phase.BETWEEN else self.headers
-        return render(fault, request_id_of(headers), self.server_state.default_headers)
+        headers = [] if self._phase is Phase.BETWEEN else self.headers
+        return render(fault, request_id_of(lower(headers)), self.server_state.default_headers)
 
     # --- time ----------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ def decode_request(
     parameters = _object(document, "parameters")
     reserved = read_parameters(parameters) if parameters else NOTHING_RESERVED
     names, named = _outputs(document)
-    request = _request(envelope, inputs, reserved, _id(document), names)
+    request = new_request(envelope, inputs, reserved, _id(document), names)
     return request, Plan(reserved.binary_data_output, named)
 
 
@@ -102,17 +102,18 @@ def decode_raw_request(
         array.flat[0] = body
     else:
         array = decode_raw(body, tensor.datatype, shape, tensor.name)
-    request = _request(envelope, [Tensor(tensor.name, tensor.datatype, array)], NOTHING_RESERVED, None, ())
+    request = new_request(envelope, [Tensor(tensor.name, tensor.datatype, array)], NOTHING_RESERVED, None, ())
     return request, Plan(binary=True)
 
 
-def _request(
+def new_request(
     envelope: Envelope,
     inputs: Sequence[Tensor],
     reserved: Reserved,
     body_id: str | None,
     outputs: Sequence[str],
 ) -> InferenceRequest:
+    """The request, once everything in its body was read."""
     timeout = envelope.timeout if reserved.timeout is None else min(reserved.timeout, envelope.timeout)
     return InferenceRequest(
         model_name=envelope.model_name,
