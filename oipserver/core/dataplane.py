@@ -162,13 +162,7 @@ def _describe(version: Version) -> str:
 
 def _response(request: InferenceRequest, version: Version, arrays: Arrays) -> InferenceResponse:
     contract = version.contract
-    return InferenceResponse(
-        model_name=request.model_name,
-        model_version=version.config.version,
-        id=request.id,
-        outputs=[
-            Tensor(name, contract.output(name).datatype, array, NUMPY_CONTENT)
-            for name, array in arrays.items()
-        ],
-        parameters=NUMPY_CONTENT,
-    )
+    outputs = [
+        Tensor(name, contract.output(name).datatype, array, NUMPY_CONTENT) for name, array in arrays.items()
+    ]
+    return InferenceResponse(request.model_name, version.config.version, request.id, outputs, NUMPY_CONTENT)

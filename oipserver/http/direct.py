@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, TypeAlias, cast
+from typing import ClassVar, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -222,7 +222,8 @@ class DirectProtocol(LimitedProtocol):
         if target is None or head is None:
             return super()._new_cycle(frame)
         keep_alive = frame.version != "1.0" and self.parser.should_keep_alive()
-        return cast(Cycle, DirectCycle(self, self.shared.open_exchange(head), target, keep_alive))
+        exchange = self.shared.open_exchange(head)
+        return DirectCycle(self, exchange, target, keep_alive)  # type: ignore[return-value]  # taken for one
 
     def _plain_head(self, frame: Framing) -> Head | None:
         """The head of a request that this door can answer; read once for equal headers."""

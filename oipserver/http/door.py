@@ -50,7 +50,7 @@ _WANTED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """What the headers of an infer request say.
 

@@ -16,7 +16,7 @@ from oipserver.http.errors import Headers
 _TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Framing:
     """What a head says of the bytes around it.
 

@@ -5,12 +5,14 @@ checked and matched with the model when it came first; to compare it is cheaper 
 
 Why the answer is the same: a template is a document that was accepted, with a hole in place of one JSON
 value, the data of its only tensor.  A body that begins and ends like it and has a JSON value in between is
-that document with other data, whatever the bytes are: JSON has no other way to read them.
+that document with other data, whatever the bytes are: JSON has no other way to read them.  A plain id in
+front, as tritonclient writes it, is taken off before: it differs with every request.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from random import randrange
 from typing import TypeAlias
@@ -30,6 +32,7 @@ MAX_TEMPLATES = 64
 # twice pays little for it.
 _LEARN_ONE_IN = 16
 
+_ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,64})"\s*,', re.ASCII)
 _DATA = b'"data":'
 _HOLE = "\0the data"
 _HOLE_TEXT = orjson.dumps(_HOLE)
@@ -63,15 +66,17 @@ def read_json(body: bytes, envelope: Envelope, contract: Contract) -> Read:
         BadRequest: whatever is malformed, or not this model's.
         Unprocessable: NaN or infinity where the model refuses them.
     """
-    if (known := _recognize(body, envelope, contract)) is not None:
+    found = _ID.match(body) if len(body) < LARGE else None
+    body_id, rest = (None, body) if found is None else (found[1].decode(), b"{" + body[found.end() :])
+    if (known := _recognize(rest, body_id, envelope, contract)) is not None:
         return known
     request, plan = decode_request(body, None, envelope)
     read = request, plan, contract.check(request)
-    _learn(body, read, contract)
+    _learn(rest, read, contract)
     return read
 
 
-def _recognize(body: bytes, envelope: Envelope, contract: Contract) -> Read | None:
+def _recognize(body: bytes, body_id: str | None, envelope: Envelope, contract: Contract) -> Read | None:
     """The request, if it fits a template; None when it must be read from the beginning."""
     start = body.find(_DATA) + len(_DATA)
     template: Template | None = contract.memory.get(body[:start])
@@ -87,7 +92,7 @@ def _recognize(body: bytes, envelope: Envelope, contract: Contract) -> Read | No
     shape, size = like.data.shape, like.data.size
     array = decode_known_list(values, like.datatype, shape, size, like.name)
     tensor = Tensor(like.name, like.datatype, array)
-    request = new_request(envelope, (tensor,), template.reserved, None, template.request.outputs)
+    request = new_request(envelope, (tensor,), template.reserved, body_id, template.request.outputs)
     return request, template.plan, contract.check_again(template.work, tensor)
 
 
@@ -119,6 +124,6 @@ def _template(body: bytes, start: int, request: InferenceRequest, plan: Plan, wo
     (item,) = document["inputs"]
     shape = tensor.data.shape
     # A name may be written in another way, or twice: the hole must be what was read as the data.
-    if item.get("data") != _HOLE or item["shape"] != list(shape) or document.get("id") is not None:
+    if item.get("data") != _HOLE or item["shape"] != list(shape) or "id" in document:
         return None
     return Template(suffix, request, read_parameters(document.get("parameters") or {}), plan, work)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -108,6 +108,9 @@ DOCUMENTS = [
     b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"INT64","data":%b}]}',
     b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":%b}]}',
     b'{"inputs":[{"name":"other","shape":[1,2],"datatype":"BYTES","data":%b}],"outputs":[{"name":"y"}]}',
+    b'{"id":"mine","inputs":[{"name":"x","shape":[1,2],"datatype":"FP64","data":%b}],"id":"last"}',
+    b'{"id":"mine","id":"","inputs":[{"name":"x","shape":[1,2],"datatype":"FP64","data":%b}]}',
+    b'{"id":"mine","inputs":[{"name":"x","shape":[1,2],"datatype":"FP64","data":%b}],"id":null}',
     b'{"id":"mine","inputs":[{"name":"x","shape":[1,2],"datatype":"FP64","data":%b}]}',
     b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"INT64","data":%b}],"parameters":{"timeout":5000000,'
     b'"depth":3,"binary_data_output":true}}',
@@ -135,7 +138,7 @@ def test_any_data_in_a_known_document(values: list[object], nested: bool) -> Non
     knowing = contract()
     seen(PLAIN % b"[1,2]", knowing)
     assert knowing.memory
-    body = PLAIN % orjson.dumps([values] if nested else values)
+    body = PLAIN % json.dumps([values] if nested else values).encode()
     assert seen(body, knowing) == seen(body, contract())
 
 
@@ -159,10 +162,21 @@ def test_templates_are_few_and_the_oldest_goes(number: int) -> None:
     assert body[: body.index(b"[1,2]}")] % number not in knowing.memory
 
 
-def test_a_document_with_an_id_is_not_kept() -> None:
+@pytest.mark.parametrize("document", [b'{"id":"%b",', b'{ "id" : "%b" , '])
+def test_an_id_in_front_is_the_requests_own(document: bytes) -> None:
+    knowing = contract()
+    for number in (b"a", b"b-2", b"a\\u0041", "ä".encode(), b"", b"x" * 65, b"c"):
+        body = PLAIN.replace(b"{", document % number, 1) % b"[1,2]"
+        assert seen(body, knowing) == seen(body, contract())
+    assert len(knowing.memory) == 1
+
+
+def test_a_document_with_another_id_is_not_kept() -> None:
     """Ids differ with every request: to keep such a document would push out those that come again."""
     knowing = contract()
-    read_json(PLAIN.replace(b"{", b'{"id":"a",', 1) % b"[1,2]", ENVELOPE, knowing)
+    body = PLAIN.replace(b"{", b'{"id":"a",', 1) % b"[1,2]"
+    for again in (body[:-1] + b',"id":"b"}', body.replace(b'"a"', b'"a b"')):
+        assert seen(again, knowing) == seen(again, contract())
     assert not knowing.memory
 
 
