@@ -47,8 +47,8 @@ logger = logging.getLogger("oipserver.server")
 EXTENSIONS = ("binary_tensor_data",)
 # A thread that computes in pure Python gives the loop its turn after this time (default 5 ms).
 SWITCH_INTERVAL = 0.0005
-# Requests leave no cycles behind, so the collector looks after thousands of new objects, not after 700.
-COLLECTOR_THRESHOLDS = (20_000, 20, 20)
+# Requests leave no cycles behind, only connections do: the collector looks less often than it would.
+COLLECTOR_THRESHOLDS = (10_000, 10, 3)
 # What is left after the drain for sockets to close and models to let go.
 _LAST_SECONDS = 4.0
 _BACKLOG = 2048

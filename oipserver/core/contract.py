@@ -16,6 +16,7 @@ import numpy as np
 from oipserver.core.codec import cast_float
 from oipserver.core.datatypes import BOOL, BYTES, Datatype
 from oipserver.core.errors import BadRequest, InferenceFailed, Unprocessable, printable
+from oipserver.core.memory import Memory
 from oipserver.core.messages import (
     NO_PARAMETERS,
     Array,
@@ -28,6 +29,7 @@ from oipserver.core.model import Model
 
 _ANY = (-1,)
 _FEW = 256
+MAX_REMEMBERED = 64
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Contract:
         self.model = model
         self.name = name
         self.batched = batched
-        self.memory: dict[bytes, Any] = {}
+        self.memory: Memory[Any] = Memory(MAX_REMEMBERED)
         self._shareable = batched and model.batchable
         self._defaults = tuple(output.name for output in model.outputs)
         self._outputs = {output.name: output for output in (*model.outputs, *model.optional_outputs)}

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from oipserver.core.errors import Fault
+from oipserver.core.memory import Memory
 from oipserver.http.cycle import Cycle
 from oipserver.http.door import Answer, Exchange, Head, compressed, parse_infer_path, read_head
 from oipserver.http.errors import Headers
 from oipserver.http.framing import Framing
 from oipserver.http.limits import Connections
-from oipserver.http.protocol import LimitedProtocol
+from oipserver.http.protocol import LimitedProtocol, Phase
 
 OpenExchange: TypeAlias = Callable[[Head], Exchange]
 
+# Heads kept, and bytes of one; a head with an id of its own is never seen again.
+MAX_HEADS = 512
+MAX_HEAD = 2048
 _ELSEWHERE = frozenset((b"content-encoding", b"expect", b"upgrade"))
 
 
@@ -50,35 +54,40 @@ class DirectCycle:
         "_body",
         "_exchange",
         "_protocol",
-        "_target",
         "disconnected",
         "keep_alive",
         "more_body",
         "response_complete",
         "response_started",
+        "target",
     )
 
     message_event: ClassVar[_Nobody] = _Nobody()
 
     def __init__(
-        self, protocol: DirectProtocol, exchange: Exchange, target: tuple[str, str | None], keep_alive: bool
+        self,
+        protocol: DirectProtocol,
+        exchange: Exchange,
+        target: tuple[str, str | None],
+        keep_alive: bool,
+        body: bytes | None = None,
     ) -> None:
         self.keep_alive = keep_alive
-        self.more_body = True
+        self.more_body = body is None
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
         self._protocol = protocol
         self._exchange: Exchange | None = exchange
-        self._target = target
-        self._body: bytes | bytearray | None = b""  # None when no more of it is wanted
+        self.target = target
+        self._body: bytes | bytearray | None = body or b""  # None when no more of it is wanted
 
     def begin(self) -> None:
         """Its turn in the connection has come; the body may be on its way, or here."""
         exchange = self._exchange
         if exchange is None:
             return
-        refusal = exchange.try_admit(*self._target)
+        refusal = exchange.try_admit(*self.target)
         if refusal is not None:
             self._body = None
             self.reply(refusal)
@@ -161,15 +170,31 @@ def _message(answer: Answer, defaults: Headers, keep_alive: bool) -> bytes:
     return b"".join(parts)
 
 
+@dataclass(slots=True)
+class KnownHead:
+    """What a head of an infer request says, once it was parsed and checked.
+
+    Attributes:
+        target: model and version.
+        body_length: bytes behind the head.
+    """
+
+    head: Head
+    target: tuple[str, str | None]
+    body_length: int
+
+
 @dataclass(slots=True, kw_only=True)
 class InferConnections(Connections):
     """What all connections of a server share, with its infer door.
 
     Attributes:
         open_exchange: makes an `Exchange` for a request.
+        heads: what their callers send again and again.
     """
 
     open_exchange: OpenExchange
+    heads: Memory[KnownHead] = field(default_factory=lambda: Memory(MAX_HEADS))
 
 
 class DirectProtocol(LimitedProtocol):
@@ -189,6 +214,44 @@ class DirectProtocol(LimitedProtocol):
         waiting, self.when_writable = self.when_writable, None
         if waiting is not None:
             waiting()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Parse; but a packet that is a known head and its body needs no parser.
+
+        The parser, which stands between two messages, would say what it said of the same bytes before.
+        """
+        if type(data) is not bytes or self._phase is not Phase.BETWEEN or self._running or self._fruitless:
+            super()._feed(data)
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        known = self.shared.heads.get(data[:end])
+        if known is not None and len(data) - end == known.body_length:
+            self._take(known, data[end:])
+        else:
+            before = self.cycle
+            super()._feed(data)
+            if self.cycle is not before:
+                self._remember(data, end)
+
+    def _take(self, known: KnownHead, body: bytes) -> None:
+        exchange = self.shared.open_exchange(known.head)
+        cycle = DirectCycle(self, exchange, known.target, keep_alive=True, body=body)
+        self.cycle = cycle  # type: ignore[assignment]  # taken for one of uvicorn's
+        self._begin(cycle)  # type: ignore[arg-type]
+
+    def _remember(self, data: bytes, end: int) -> None:
+        """Keep the head of an infer request that came whole, alone and in one packet."""
+        cycle, frame, head = self.cycle, self._framing, self._last_head
+        if (
+            isinstance(cycle, DirectCycle)
+            and self._phase is Phase.BETWEEN
+            and head is not None
+            and cycle.keep_alive
+            and frame.body_length == len(data) - end
+            and end <= MAX_HEAD
+            and self.shared.heads.wants_more()
+        ):
+            self.shared.heads.add(data[:end], KnownHead(head, cycle.target, frame.body_length))
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, for whoever reads it."""

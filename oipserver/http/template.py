@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from random import randrange
 from typing import TypeAlias
 
 import orjson
@@ -27,10 +26,6 @@ from oipserver.http.wire import LARGE, Envelope, Plan, decode_request, new_reque
 
 # Learning takes longer than reading; a body of many numbers has little to gain from it.
 MAX_BODY = 8192
-MAX_TEMPLATES = 64
-# With that many templates known, one miss in a few is learnt, so that a client whose documents never come
-# twice pays little for it.
-_LEARN_ONE_IN = 16
 
 _ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,64})"\s*,', re.ASCII)
 _DATA = b'"data":'
@@ -101,15 +96,8 @@ def _learn(body: bytes, read: Read, contract: Contract) -> None:
     start = body.find(_DATA) + len(_DATA)
     if len(body) > MAX_BODY or len(read[0].inputs) != 1 or start < len(_DATA) or not body.isascii():
         return
-    memory = contract.memory
-    full = len(memory) >= MAX_TEMPLATES
-    if full and randrange(_LEARN_ONE_IN):  # noqa: S311  chance, not a secret
-        return
-    template = _template(body, start, *read)
-    if template is not None:
-        if full:
-            del memory[next(iter(memory))]  # the oldest
-        memory[body[:start]] = template
+    if contract.memory.wants_more() and (template := _template(body, start, *read)) is not None:
+        contract.memory.add(body[:start], template)
 
 
 def _template(body: bytes, start: int, request: InferenceRequest, plan: Plan, work: Work) -> Template | None:
