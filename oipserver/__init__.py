@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from oipserver.core.constraint import Constraint
 from oipserver.core.datatypes import (
     BF16,
     BOOL,
@@ -53,6 +54,7 @@ __all__ = [
     "UINT64",
     "Array",
     "Arrays",
+    "Constraint",
     "Datatype",
     "DynamicBatching",
     "Fault",

@@ -122,7 +122,7 @@ class Contract:
         declared = self._named if self._named and self._named.keys() >= set(names) else self._inputs
         self._check_names(names, declared)
         brought = dict(zip(names, tensors, strict=True))
-        return [(brought[name], metadata) for name, metadata in declared.items()]
+        return [(brought[name], metadata) for name, metadata in declared.items() if name in brought]
 
     def _check_names(self, names: Sequence[str], declared: Mapping[str, TensorMetadata]) -> None:
         expected = _quoted(declared)
@@ -131,7 +131,7 @@ class Contract:
                 raise BadRequest(f"model '{self.name}' has no input '{printable(name)}'; it takes {expected}")
             if name in names[:position]:
                 raise BadRequest(f"input '{printable(name)}' stands twice in the request")
-        missing = [name for name in declared if name not in names]
+        missing = [name for name, tensor in declared.items() if name not in names and not tensor.optional]
         if missing:
             raise BadRequest(f"model '{self.name}' misses input {_quoted(missing)}; it takes {expected}")
 
@@ -146,6 +146,8 @@ class Contract:
                 f"input '{printable(tensor.name)}' of model '{self.name}' holds NaN or infinity, "
                 "which this model does not accept"
             )
+        if metadata.constraint is not None and (wrong := metadata.constraint.violation(array)):
+            raise Unprocessable(f"input '{printable(tensor.name)}' of model '{self.name}' {wrong}")
         return array
 
     def _shaped(self, array: Array, tensor: Tensor, shape: Sequence[int]) -> Array:
@@ -224,6 +226,8 @@ class Contract:
             raise InferenceFailed(f"returned {came} rows for {rows} in output '{metadata.name}'")
         if metadata.datatype is BYTES and not all(isinstance(element, bytes) for element in array.flat):
             raise InferenceFailed(f"returned objects that are not bytes in output '{metadata.name}'")
+        if metadata.constraint is not None and (wrong := metadata.constraint.violation(array)):
+            raise InferenceFailed(f"returned for output '{metadata.name}' what {wrong}")
         return array
 
     def example(self, rows: int, outputs: tuple[str, ...]) -> Work:

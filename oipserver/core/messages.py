@@ -6,11 +6,14 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
 
 from oipserver.core.datatypes import Datatype
+
+if TYPE_CHECKING:
+    from oipserver.core.constraint import Constraint
 
 Scalar: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Scalar]
@@ -76,6 +79,8 @@ class TensorMetadata:
     Attributes:
         shape: the full shape with the batch axis; -1 is any size.
         allow_nan: False makes the data plane refuse NaN and infinities before they are queued.
+        optional: a request may leave this input out.
+        constraint: what is declared of the values, enforced in requests and in answers.
         parameters: shown in the REST metadata, e.g. class labels.
     """
 
@@ -83,6 +88,8 @@ class TensorMetadata:
     datatype: Datatype
     shape: tuple[int, ...]
     allow_nan: bool = True
+    optional: bool = False
+    constraint: Constraint | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 

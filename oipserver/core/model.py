@@ -13,7 +13,7 @@ Everything here is synchronous on purpose: the executor decides where it runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -31,12 +31,14 @@ class Model(Protocol):
         outputs: what is answered when the caller names no outputs.
         optional_outputs: answered only when asked for by name.
         named_inputs: the same columns as one tensor each, accepted in place of `inputs`.
+        has_batch_axis: the first axis of every tensor is the batch; without one a request travels alone.
         batchable: the first axis is the batch and rows are independent, so that the rows of several
             callers may be computed in one call.
         may_run_inline: a cheap batch may run on the event loop; only for code known not to block.
         example: one valid row or more per input, used for warm-up; None lets the metadata suggest one.
         parameter_names: request parameters that `predict` wants to see; all others are dropped.
         parameters: shown in the REST metadata, e.g. library versions.
+        decoupled: `stream` yields any number of answers to one request (Triton's word).
     """
 
     platform: str
@@ -44,11 +46,13 @@ class Model(Protocol):
     outputs: Sequence[TensorMetadata]
     optional_outputs: Sequence[TensorMetadata] = ()
     named_inputs: Sequence[TensorMetadata] = ()
+    has_batch_axis: bool = True
     batchable: bool = False
     may_run_inline: bool = False
     example: Arrays | None = None
     parameter_names: Sequence[str] = ()
     parameters: Mapping[str, object] = MappingProxyType({})
+    decoupled: bool = False
 
     def predict(self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters) -> Arrays:
         """The outputs called `outputs`, computed from `inputs` (declared dtypes, keyed by declared name).
@@ -61,6 +65,16 @@ class Model(Protocol):
             Exception: anything else is the model's failure; its text is logged, not sent.
         """
         ...
+
+    def stream(
+        self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters
+    ) -> Generator[Arrays, None, None]:
+        """The answers to one request, one by one as they are ready; as `predict` otherwise.
+
+        Called on a thread of its own, one request at a time for each slot, and closed between two answers
+        when the caller has left.  A model that is not `decoupled` has the one answer of `predict`.
+        """
+        yield self.predict(inputs, outputs, parameters)
 
     def close(self) -> None:
         """Give back what the model holds; called once, when nothing runs in it any more."""

@@ -42,7 +42,10 @@ class ModelConfig:
     """One model.
 
     Attributes:
-        model_uri: a local path (file or directory), or a file:// URI of one.
+        model_uri: where the model is: a path, or a URI that is fetched before it is loaded.
+        sha256: what the fetched file must have, in hexadecimal; "" for no pin.
+        trust_pickle: files that run code when they are loaded (pickle, joblib, cloudpickle) may be loaded.
+            The server sets it for what the user named on this machine and for what matches its pin.
         runtime: the entry-point name of the runtime that loads it.
         max_batch_size: rows per call of `predict`; 0 means that the model has no batch axis.
         parameters: handed to the runtime as they are.
@@ -52,6 +55,8 @@ class ModelConfig:
     runtime: str
     model_uri: str = ""
     version: str = "1"
+    sha256: str = ""
+    trust_pickle: bool = False
     max_batch_size: int = 1024
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     instance_group: InstanceGroup = field(default_factory=InstanceGroup)

@@ -164,7 +164,9 @@ class Registry:
         config, loop = version.config, asyncio.get_running_loop()
         model = await in_daemon_thread(lambda: self._load(config), f"load-{config.name}")
         try:
-            contract = Contract(model, config.name, batched=config.max_batch_size > 0)
+            contract = Contract(
+                model, config.name, batched=config.max_batch_size > 0 and model.has_batch_axis
+            )
         except Exception:
             await release(model, config.name)
             raise

@@ -1,0 +1,68 @@
+"""What a model declares of the values in a tensor: ranges, categories, lengths.
+
+A value that breaks it is UNPROCESSABLE in a request and INFERENCE_FAILED in an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oipserver.core.errors import printable
+from oipserver.core.messages import Array
+
+Category = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """Declared limits; each is None, or empty, where there is none.
+
+    Attributes:
+        minimum, maximum: of every number, both included; NaN is outside of any range.
+        categories: the only values that may occur; strings stand for their UTF-8 bytes.
+        min_length, max_length: bytes of every element of a BYTES tensor, both included.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[Category, ...] = ()
+    min_length: int | None = None
+    max_length: int | None = None
+
+    def violation(self, array: Array) -> str | None:
+        """The first value that breaks it, in words: "holds 7, expected at most 5"; None when all is well."""
+        if not array.size:
+            return None
+        if array.dtype.hasobject:
+            return self._of_bytes(array)
+        return self._outside(array) or self._unknown(array)
+
+    def _outside(self, array: Array) -> str | None:
+        if self.minimum is not None and not (inside := array >= self.minimum).all():
+            return f"holds {array[~inside].flat[0]}, expected at least {self.minimum}"
+        if self.maximum is not None and not (inside := array <= self.maximum).all():
+            return f"holds {array[~inside].flat[0]}, expected at most {self.maximum}"
+        return None
+
+    def _unknown(self, array: Array) -> str | None:
+        if self.categories and not (known := np.isin(array, np.array(self.categories))).all():
+            return f"holds {array[~known].flat[0]}, expected one of {self._listed()}"
+        return None
+
+    def _of_bytes(self, array: Array) -> str | None:
+        allowed = {category.encode() for category in self.categories if isinstance(category, str)}
+        for element in array.flat:
+            if self.min_length is not None and len(element) < self.min_length:
+                return f"holds an element of {len(element)} bytes, expected at least {self.min_length}"
+            if self.max_length is not None and len(element) > self.max_length:
+                return f"holds an element of {len(element)} bytes, expected at most {self.max_length}"
+            if allowed and element not in allowed:
+                shown = printable(element.decode(errors="replace"))
+                return f"holds '{shown}', expected one of {self._listed()}"
+        return None
+
+    def _listed(self) -> str:
+        listed = [f"'{printable(str(category))}'" for category in self.categories[:20]]
+        return ", ".join(listed) + (" and others" if len(self.categories) > 20 else "")
