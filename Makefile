@@ -6,6 +6,7 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV := .venv
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.envs/%,$(wildcard tests/clients/requirements/*.txt))
+EXAMPLES := .envs/object_detector .envs/onnx_runtime
 
 # The first interpreter that suits: a name on PATH may be too old, lack venv, or be a shim that does not run.
 SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -33,6 +34,7 @@ serve: $(VENV)/.installed ## serve an embedded demo model on http://127.0.0.1:80
 	@$(VENV)/bin/oipserver demo
 
 test: $(VENV)/.installed-dev $(CLIENTS:%=%/.installed) ## run all tests, also against the real clients
+	@$(MAKE) --silent --keep-going --no-print-directory $(EXAMPLES:%=%/.installed) || echo 'The tests of these examples are skipped.'
 	@$(VENV)/bin/python -m pytest
 
 lint: $(VENV)/.installed-dev ## formatting, ruff, types and the import law
@@ -66,3 +68,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 # One environment per client: they register the same protobuf package and cannot share a process.
 .envs/%/.installed: tests/clients/requirements/%.txt
 	$(call pip-install,$(@D),--requirement $<)
+
+# One per example with heavy libraries of its own.
+$(EXAMPLES:%=%/.installed): .envs/%/.installed: examples/%/requirements.txt pyproject.toml
+	$(call pip-install,$(@D),--editable '.[python]' --requirement $<)

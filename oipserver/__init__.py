@@ -9,8 +9,14 @@ What a runtime author needs is exported here; `import oipserver` loads no web st
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+from oipserver.apps.app import App
+from oipserver.apps.files import File, Files
+from oipserver.apps.models import Models
+from oipserver.core.answers import as_declared
 from oipserver.core.constraint import Constraint
 from oipserver.core.datatypes import (
     BF16,
@@ -30,10 +36,13 @@ from oipserver.core.datatypes import (
     Datatype,
     datatype_of,
 )
-from oipserver.core.errors import Fault, InvalidInput
+from oipserver.core.declare import Input, Output, declared
+from oipserver.core.errors import BadRequest, Fault, InvalidInput, NotFound, UnsupportedMediaType
 from oipserver.core.messages import Array, Arrays, Parameters, TensorMetadata
-from oipserver.core.model import Model, Runtime
+from oipserver.core.model import Model, Runtime, Scoring
 from oipserver.core.model_config import DynamicBatching, InstanceGroup, ModelConfig
+from oipserver.core.trust import require_trust
+from oipserver.core.user_code import CodeUri, UserCode, import_code
 
 __version__ = "0.1.0"
 
@@ -52,21 +61,38 @@ __all__ = [
     "UINT16",
     "UINT32",
     "UINT64",
+    "App",
     "Array",
     "Arrays",
+    "BadRequest",
+    "CodeUri",
     "Constraint",
     "Datatype",
     "DynamicBatching",
     "Fault",
+    "File",
+    "Files",
+    "Input",
     "InstanceGroup",
     "InvalidInput",
     "Model",
     "ModelConfig",
+    "Models",
+    "NotFound",
+    "Output",
     "Parameters",
     "Runtime",
+    "Scoring",
     "TensorMetadata",
+    "UnsupportedMediaType",
+    "UserCode",
+    "as_declared",
     "datatype_of",
+    "declared",
+    "import_code",
+    "require_trust",
     "serve",
+    "write_golden",
 ]
 
 
@@ -87,3 +113,23 @@ def serve(model: object, *, name: str = "model", **options: Any) -> None:
 
     if server.run_model(model, config.for_model(name, options)):
         raise RuntimeError("the server could not start; its last line says why")
+
+
+def write_golden(model: object, inputs: Arrays, path: str | PathLike[str]) -> None:
+    """Write what a model answers to some rows, to be replayed each time before it serves.
+
+        oipserver.write_golden(estimator, {"input-0": X[:100]}, "golden.json")
+
+    Args:
+        model: as for `serve`.
+        inputs: by the names in the model's metadata; the first axis is the batch.
+        path: of the file; beside the model it is called `golden.json`.
+
+    Raises:
+        Fault: the inputs are not what the model takes.
+        TypeError: no installed runtime recognises the object.
+    """
+    from oipserver.artifacts import golden_file
+    from oipserver.core import runtimes
+
+    golden_file.write_golden(runtimes.wrap(model, ModelConfig("model", "")), inputs, Path(path))

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,21 @@ import click
 
 from oipserver.config import ConfigError, ServerConfig, load_config
 from oipserver.config.schema import CONFIG_FILE, MODEL_SETTINGS, SERVER_SETTINGS, Setting
+from oipserver.config.uris import without_secrets
 from oipserver.core import runtimes
+from oipserver.core.user_code import CodeUri
 
 Command = Callable[..., int]
 
 USAGE_ERROR = 2
+# The model that `inspect` looks at, beside those that a configuration file may have.
+INSPECTED = "inspected"
 INTERRUPTED = 130
 
 # Spellings that other servers' users have in their fingers; underscores for dashes work everywhere.
 ALIASES = {"model_uri": ("--model-dir",)}
-SECTIONS = {"http": "HTTP", "grpc": "gRPC", "limits": "Limits", "shutdown": "Shutdown", "log": "Log"}
+SECTIONS = {"http": "HTTP", "grpc": "gRPC", "limits": "Limits", "shutdown": "Shutdown"}
+SECTIONS |= {"sources": "Model sources", "log": "Log"}
 
 DEMO_REQUEST = {
     "inputs": [
@@ -97,12 +103,16 @@ def _options(settings: Sequence[Setting], section: str = "") -> Callable[[Comman
 def _option(one: Setting, section: str) -> Callable[[Command], Command]:
     names = (one.flag, *ALIASES.get(one.name, ()), one.name)
     text = one.leaf.help + _default(one.leaf.default)
-    return click.option(*names, cls=_Option, metavar=one.leaf.metavar, help=text, section=section)
+    # A switch may stand alone: --trust-pickle means --trust-pickle true.
+    alone = {"is_flag": False, "flag_value": "true"} if one.leaf.annotation is bool else {}
+    return click.option(*names, cls=_Option, metavar=one.leaf.metavar, help=text, section=section, **alone)
 
 
 def _default(value: object) -> str:
-    if value in (None, ""):
+    if value in (None, "", (), False):
         return ""
+    if isinstance(value, tuple):
+        value = ",".join(value)
     mebibytes = f" ({value // 2**20} MiB)" if isinstance(value, int) and value % 2**20 == 0 < value else ""
     return f"  [default: {value}{mebibytes}]"
 
@@ -164,6 +174,39 @@ def demo(**flags: str | None) -> int:
         from oipserver.server import run
 
         return run(config, on_ready=lambda http, grpc: _show_request(config.host, http, model.name))
+
+
+@commands.command(cls=_Command)
+@click.argument("uri")
+@click.option("--sha256", default="", metavar="SHA256", help="Pin that the file must have.")
+@click.option("--runtime", default="", metavar="NAME", help="What loads it, when it cannot be told.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@_options([CONFIG_FILE], "Server")
+@_options([one for one in SERVER_SETTINGS if one.leaf.path.startswith("sources.")])
+def inspect(uri: str, sha256: str, runtime: str, as_json: bool, **flags: str | None) -> int:
+    """Report on a stored model: runtime, metadata, versions, digest, and what its pickles would run.
+
+    Nothing of it is loaded. The exit code is 1 when a pickle names what no model needs (os.system), or cannot
+    be read to its end, so that a pipeline can stop there; 0 is no permission.
+    """
+    described = {"model_uri": uri, "model_name": INSPECTED, "runtime": runtime or "any"}
+    given = {**flags, **described, "model_sha256": sha256 or None}
+    config = load_config({name: value for name, value in given.items() if value is not None}, os.environ)
+    model = next(one for one in config.models if one.name == INSPECTED)
+    location = CodeUri.parse(model.model_uri).location  # of "model.py:Model" the file
+    if not location:
+        return _complain(f"'{uri}' is a module that is imported by its name: there is no file to look into")
+    from oipserver import artifacts
+    from oipserver.sources import SourceError, fetch
+
+    try:
+        fetched = fetch(replace(model, model_uri=location), config.sources)
+        pin = "" if fetched.local else fetched.sha256
+        report = artifacts.inspect(fetched.path, without_secrets(uri), pin, runtime)
+    except (SourceError, OSError) as error:
+        return _complain(str(error))
+    click.echo(artifacts.as_json(report) if as_json else artifacts.as_text(report), nl=False)
+    return int(report.alarming)
 
 
 @commands.command(name="runtimes")

@@ -18,15 +18,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias
 
 import uvloop
 
 from oipserver import __version__, log
-from oipserver.config import HttpConfig, ServerConfig
+from oipserver.apps.life import Apps
+from oipserver.apps.loading import AppError, load_apps
+from oipserver.apps.models import Models
+from oipserver.apps.services import services_of
+from oipserver.artifacts.golden_file import read_golden
+from oipserver.config import HttpConfig, ServerConfig, SourcesConfig
 from oipserver.core import runtimes
 from oipserver.core.admission import Gate
 from oipserver.core.dataplane import DataPlane, ServerMetadata
@@ -35,12 +39,15 @@ from oipserver.core.model import Model
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.registry import Load, Registry, Version
 from oipserver.core.scheduler import Budget
+from oipserver.core.user_code import CodeUri
 from oipserver.grpc.server import GrpcServer
+from oipserver.hooks import with_hooks
 from oipserver.http.app import create_app
 from oipserver.http.door import Exchange, InferSettings
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from oipserver.metrics import Metrics
+from oipserver.sources import fetch
 
 logger = logging.getLogger("oipserver.server")
 
@@ -52,6 +59,8 @@ COLLECTOR_THRESHOLDS = (10_000, 10, 3)
 # What is left after the drain for sockets to close and models to let go.
 _LAST_SECONDS = 4.0
 _BACKLOG = 2048
+# Runtimes whose models have scoring paths (/invocations, ...), which no app may take then.
+_SCORED = ("mlflow",)
 
 OnReady: TypeAlias = Callable[[int | None, int | None], None]
 
@@ -62,7 +71,7 @@ def run(config: ServerConfig, on_ready: OnReady | None = None) -> int:
     Args:
         on_ready: called once with the HTTP and the gRPC port when every model serves.
     """
-    code = _run(config, _load_stored, on_ready)
+    code = _run(config, partial(_load_stored, config.sources), on_ready)
     _leave_stuck_threads(code)
     return code
 
@@ -73,32 +82,29 @@ def run_model(model: object, config: ServerConfig, on_ready: OnReady | None = No
     Raises:
         TypeError: when no installed runtime recognises the object.
     """
-    wrapped = _wrap(model, config.models[0])
+    wrapped = runtimes.wrap(model, config.models[0])
     return _run(config, lambda _: wrapped, on_ready)
 
 
-def _load_stored(config: ModelConfig) -> Model:
-    return runtimes.get_runtime(config.runtime).load(Path(config.model_uri), config)
-
-
-def _wrap(model: object, config: ModelConfig) -> Model:
-    unusable: runtimes.RuntimeUnavailable | None = None
-    for name in runtimes.names():
-        try:
-            wrapped = runtimes.get_runtime(name).wrap(model, config)
-        except runtimes.RuntimeUnavailable as error:
-            unusable = unusable or error
-        else:
-            if wrapped is not None:
-                return wrapped
-    kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    raise unusable or TypeError(f"no installed runtime serves a {kind}")
+def _load_stored(sources: SourcesConfig, config: ModelConfig) -> Model:
+    # What the runtime lacks is told before anything is fetched for it.
+    load = runtimes.get_runtime(config.runtime).load
+    fetched = fetch(replace(config, model_uri=CodeUri.parse(config.model_uri).location), sources)
+    config = replace(config, trust_pickle=config.trust_pickle or fetched.trusted)
+    golden = read_golden(fetched.path, config)
+    model = with_hooks(partial(load, fetched.path), fetched.path, config)
+    model.golden = (*model.golden, *golden)
+    return model
 
 
 def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
     log.configure(config.log.level)
     with _interpreter_for_serving():
-        server = Server(config, load)
+        try:
+            server = Server(config, load)
+        except AppError as error:
+            sys.stderr.write(f"oipserver: {' '.join(str(error).split())}\n")
+            return 2
         return _run_beside(server, on_ready) if _in_event_loop() else _run_here(server, on_ready)
 
 
@@ -167,7 +173,15 @@ class Server:
             self._gate,
             ServerMetadata("oipserver", __version__, EXTENSIONS),
             expected=len(config.models),
+            beside=(lambda: self._apps.reason) if config.apps else None,
         )
+        self._apps = Apps(load_apps(config.apps), Models(self._plane, limits.default_timeout))
+        http = config.http
+        self._settings = InferSettings(http.max_json_bytes, http.max_body_bytes, limits.default_timeout)
+        # Made before anything is bound: they refuse apps that claim what is not theirs.
+        scored = any(model.runtime in _SCORED for model in config.models)
+        self._app = create_app(self._plane, self._settings, self._metrics.exposition, self._apps, scored)
+        self._services = services_of(self._apps)
         self._signals: Signals | None = None
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
@@ -196,6 +210,7 @@ class Server:
 
     async def _open(self) -> tuple[int | None, int | None]:
         config, loop = self._config, asyncio.get_running_loop()
+        self._apps.models.bind(loop)
         http_port = grpc_port = None
         listener = None if config.http.port is None else _listen("http.port", config.host, config.http.port)
         if config.grpc.port is not None:
@@ -208,14 +223,14 @@ class Server:
                 max_message_bytes=config.grpc.max_message_bytes,
                 max_concurrent_rpcs=config.grpc.max_concurrent_rpcs,
                 default_timeout_seconds=config.limits.default_timeout,
+                services=self._services,
             )
             grpc_port = self._grpc.start()
             logger.info("gRPC on %s", _join(config.host, grpc_port))
         if listener is not None:
-            http = config.http
-            settings = InferSettings(http.max_json_bytes, http.max_body_bytes, config.limits.default_timeout)
-            app = create_app(self._plane, settings, self._metrics.exposition)
-            self._http = HttpServer(app, _limits(http), partial(Exchange, self._plane, settings))
+            self._http = HttpServer(
+                self._app, _limits(config.http), partial(Exchange, self._plane, self._settings)
+            )
             await self._http.start(listener)
             http_port = listener.getsockname()[1]
             logger.info("HTTP on http://%s (uvloop, httptools)", _join(config.host, http_port))
@@ -227,13 +242,14 @@ class Server:
         # What was loaded stays: the collector need not walk through scikit-learn again and again.
         gc.collect()
         gc.freeze()
+        await self._apps.start()
         if not self._plane.ready():
             reason = self._plane.ready_reason()
             logger.error("running, but not ready: %s; Ctrl-C or SIGTERM ends the server", reason)
             return
         if self._grpc is not None:
             self._grpc.set_serving(True)
-        logger.info("ready: %s", ", ".join(map(_describe, versions)))
+        logger.info("ready: %s", ", ".join([*map(_describe, versions), *self._apps.names]))
         if on_ready is not None:
             on_ready(*ports)
 
@@ -247,7 +263,9 @@ class Server:
         if patient and config.lame_duck:
             logger.info("not ready; taking requests for %g s more", config.lame_duck)
             await asyncio.sleep(config.lame_duck)
+        end = asyncio.get_running_loop().time() + config.drain
         await self._drain(config.drain)
+        await self._apps.stop(max(_LAST_SECONDS / 4, end - asyncio.get_running_loop().time()))
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 await self._close()

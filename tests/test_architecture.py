@@ -17,25 +17,30 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-FRONT = {"core", "config", "log", "access"}
+FRONT = {"core", "config", "log", "access", "apps"}
 
 # Each room (a file or folder of oipserver; "public" is its __init__) and the other rooms that it may import.
 LAW = {
     "core": set[str](),
-    "public": {"core"},
+    "apps": {"core"},
+    "public": {"core", "apps"},
     "config": {"core"},
     "log": {"core", "config"},
     "metrics": {"core"},
+    "testing": {"core"},
     "access": {"core", "config", "log"},
     "http": FRONT,
     "grpc": FRONT,
-    "server": {"public", "core", "config", "log", "metrics", "access", "http", "grpc"},
+    "hooks": {"core"},
+    "artifacts": {"core"},
+    "sources": {"core", "config"},
+    "server": FRONT | {"public", "metrics", "apps", "http", "grpc", "hooks", "artifacts", "sources"},
     "cli": {"public", "core", "config"},
     "__main__": {"cli"},
 }
 
 # What may be imported besides, but inside functions alone: `import oipserver` and `--help` stay light.
-LAZY = {"public": {"config", "server"}, "cli": {"server"}}
+LAZY = {"public": {"config", "server", "artifacts"}, "cli": {"server", "artifacts", "sources"}}
 
 
 class Import(NamedTuple):

@@ -107,12 +107,12 @@ def test_the_help_of_serve_is_grouped_and_shows_defaults() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     headings = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
-        "Model:", "Server:", "HTTP:", "gRPC:", "Limits:", "Shutdown:", "Log:", "Other:",
+        "Model:", "Server:", "HTTP:", "gRPC:", "Limits:", "Shutdown:", "Model sources:", "Log:", "Other:",
     ]  # fmt: skip
     plain = " ".join(done.stdout.split())
     assert "--http-port PORT HTTP port; 0 takes any free one, 'off' serves no HTTP [default: 8080]" in plain
     assert "--http-max-json-bytes BYTES Largest JSON body [default: 33554432 (32 MiB)]" in plain
-    assert "--model-uri, --model-dir PATH" in plain
+    assert "--model-uri, --model-dir URI" in plain
 
 
 def test_the_help_of_demo_offers_no_model() -> None:

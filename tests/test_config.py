@@ -74,7 +74,7 @@ def test_a_server_config_needs_no_argument() -> None:
 
 @pytest.mark.parametrize("one", SERVER_SETTINGS, ids=lambda one: one.leaf.path)
 def test_flag_and_variable_follow_from_the_path(one: Any) -> None:
-    words = one.leaf.path.replace(".", "_")
+    words = "app" if one.leaf.path == "apps" else one.leaf.path.replace(".", "_")
     assert one.flag == "--" + words.replace("_", "-")
     assert one.env == "OIPSERVER_" + words.upper()
 
@@ -87,19 +87,35 @@ def test_every_setting_has_a_help_text() -> None:
     assert all(one.leaf.help for one in SETTINGS.values())
 
 
+# Values for the settings that are no number.
+TEXTS = {
+    "host": "localhost",
+    "model_repository": str(Path(__file__).parent),
+    "log.level": "debug",
+    "sources.cache_dir": "/var/cache/models",
+}
+LISTS = {
+    "apps": ["shop.routes:app", "stock"],
+    "sources.schemes": ["https", "s3"],
+    "sources.allow_hosts": ["10.0.0.0/8", "store"],
+}
+
+
 @pytest.mark.parametrize("one", SERVER_SETTINGS, ids=lambda one: one.leaf.path)
 def test_every_setting_is_reached_from_flag_environment_and_file(
     one: Any, model_file: Path, tmp_path: Path
 ) -> None:
-    value = {"host": "localhost", "log.level": "debug"}.get(one.leaf.path, 7)
+    value = TEXTS.get(one.leaf.path, LISTS.get(one.leaf.path, 7))
+    text = ", ".join(value) if isinstance(value, list) else str(value)
     section, _, name = one.leaf.path.rpartition(".")
     table = {section: {name: value}} if section else {name: value}
     file = write(tmp_path / "config.json", json.dumps(table))
-    by_flag = load(model_file, {one.name: str(value)})
-    by_variable = load(model_file, environ={one.env: str(value)})
+    by_flag = load(model_file, {one.name: text})
+    by_variable = load(model_file, environ={one.env: text})
     by_file = load(model_file, {"config": file})
     assert by_flag == by_variable == by_file != load(model_file)
-    assert getattr(getattr(by_flag, section) if section else by_flag, name) == value
+    expected = tuple(value) if isinstance(value, list) else value
+    assert getattr(getattr(by_flag, section) if section else by_flag, name) == expected
 
 
 @pytest.mark.parametrize(
@@ -219,7 +235,7 @@ NAME = "expected 1 to 128 of the characters A-Z a-z 0-9 . _ - with a letter or d
         ("placement", "gpu", "--placement: expected one of auto, inline, thread, got 'gpu'"),
         ("max_queue_delay_microseconds", "1.5", "--max-queue-delay-microseconds: expected microseconds"),
         ("runtime", "", "--runtime: expected an installed runtime, got ''"),
-        ("model_uri", "", "--model-uri: expected a local path or a file:// URI, got ''"),
+        ("model_uri", "", "--model-uri: expected a local path or a URI, got ''"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_with_what_was_expected_and_what_came(
@@ -250,7 +266,7 @@ def test_values_of_every_kind_are_refused_in_their_words(model_file: Path, tmp_p
     }
     file = write(tmp_path / "c.json", json.dumps({"models": [model]}))
     assert problems({"config": file}) == [
-        f"{file}: models[0].model_uri: expected a local path or a file:// URI, got int 5",
+        f"{file}: models[0].model_uri: expected a local path or a URI, got int 5",
         f"{file}: models[0].runtime: expected an installed runtime, got list ['sklearn']",
         f"{file}: models[0].parameters: expected a table of values, got 'none'",
         f"{file}: models[0].dynamic_batching.retry_failed: expected true or false, got 'maybe'",
@@ -287,7 +303,7 @@ def test_one_error_lists_every_bad_field_of_every_source(tmp_path: Path) -> None
         f"{file}: models[0].runtime: expected an installed runtime (sklearn), got 'sklern',"
         " did you mean 'sklearn'?",
         f"{file}: models[2].runtime: expected an installed runtime, got nothing",
-        f"{file}: models[2].model_uri: expected a local path or a file:// URI, got nothing",
+        f"{file}: models[2].model_uri: expected a local path or a URI, got nothing",
     ]
 
 
@@ -451,20 +467,67 @@ def test_a_path_that_makes_no_name(tmp_path: Path) -> None:
 
 def test_a_file_uri(tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
-    for uri in (f"file://{tmp_path}/a%20b", f"file://localhost{tmp_path}/a%20b"):
+    for uri in (f"file://{tmp_path}/a%20b", f"file://localhost{tmp_path}/a%20b", f"file:{tmp_path}/a%20b"):
         (model,) = load_config({"model_uri": uri, "runtime": "sklearn"}, {}).models
         assert (model.model_uri, model.name) == (f"{tmp_path}/a b", "a-b")
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/iris", "models:/iris/1", "https://example.org/m.joblib"])
-def test_only_local_files_are_served(uri: str) -> None:
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("https://example.org/iris.joblib?signature=secret", "iris"),
+        ("http://user:password@example.org/a/iris.tar.gz", "iris"),
+        ("s3://bucket/models/iris/", "iris"),
+        ("s3://bucket/models/iris.v2/", "iris.v2"),
+        ("s3://iris", "iris"),
+        ("gs://bucket/iris.skops", "iris"),
+        ("az://container/iris.zip", "iris"),
+        ("abfs://container@account.dfs.core.windows.net/iris.zip", "iris"),
+        ("hf://someone/iris.small@main", "iris.small"),
+        ("runs:/0123/iris", "iris"),
+        ("models:/iris/3", "iris"),
+        ("models:/iris@champion", "iris"),
+        ("S3://bucket/iris", "iris"),
+    ],
+)
+def test_what_is_fetched_keeps_its_uri_and_gives_the_name(uri: str, name: str) -> None:
+    (model,) = load_config({"model_uri": uri, "runtime": "sklearn"}, {}).models
+    assert (model.name, model.model_uri) == (name, uri)
+
+
+@pytest.mark.parametrize("uri", ["ftp://example.org/iris", "sftp://user:secret@example.org/iris?key=secret"])
+def test_an_unknown_scheme_is_told_the_known_ones(uri: str) -> None:
+    (problem,) = problems({"model_uri": uri, "runtime": "sklearn"})
+    assert problem.startswith(
+        "--model-uri: expected a path or one of the schemes file, http, https, s3, gs, az, abfs, abfss, hf,"
+        " runs, models, got '"
+    )
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize("uri", ["http://[::1/iris", "https:///iris", "http://host:99999/iris", "s3:/bucket"])
+def test_a_uri_without_usable_host_is_refused_at_start(uri: str) -> None:
     assert problems({"model_uri": uri, "runtime": "sklearn"}) == [
-        "--model-uri: expected a local path or a file:// URI, this version serves local files only,"
-        f" got '{uri}'"
+        f"--model-uri: expected a URI with a usable host and port, got '{uri}'"
     ]
 
 
-@pytest.mark.parametrize("uri", ["file://models/iris", "file:/models/iris", "file://"])
+def test_a_scheme_that_is_not_allowed_is_refused_at_start() -> None:
+    flags = {"model_uri": "http://example.org/iris", "runtime": "sklearn", "sources_schemes": "https,s3"}
+    assert problems(flags) == [
+        "--model-uri: sources.schemes does not allow 'http' (allowed: https, s3), got 'http://example.org/iris'"
+    ]
+
+
+def test_pin_and_trust_belong_to_the_model(model_file: Path) -> None:
+    pin = "0123456789abcdef" * 4
+    (model,) = load(model_file, {"model_sha256": pin, "trust_pickle": "true"}).models
+    assert (model.sha256, model.trust_pickle) == (pin, True)
+    (problem,) = problems({"model_uri": str(model_file), "runtime": "sklearn", "model_sha256": "abc"})
+    assert problem == "--model-sha256: expected 64 hexadecimal digits, got 'abc'"
+
+
+@pytest.mark.parametrize("uri", ["file://models/iris", "file://"])
 def test_a_file_uri_is_absolute(uri: str) -> None:
     (problem,) = problems({"model_uri": uri, "runtime": "sklearn"})
     assert problem.startswith("--model-uri: expected an absolute path in the URI, as in file:///models/iris")

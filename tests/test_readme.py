@@ -59,16 +59,19 @@ def served(command: str, folder: Path) -> ServerProcess:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[ServerProcess]:
-    with served(only(commands("oipserver --runtime")), folder) as server:
+    with served(only(commands("oipserver --runtime sklearn")), folder) as server:
         yield server
 
 
-def run_curl(command: str, server: ServerProcess) -> dict[str, object]:
+def ask(command: str, server: ServerProcess) -> str:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
     command = command.replace("http://localhost:8080", server.http_url)
-    answer = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout
-    document = json.loads(answer)
+    return subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout
+
+
+def run_curl(command: str, server: ServerProcess) -> dict[str, object]:
+    document = json.loads(ask(command, server))
     assert "error" not in document, document
     assert isinstance(document, dict)
     return document
@@ -79,13 +82,15 @@ def test_nothing_stands_in_the_readme_that_no_test_runs() -> None:
     assert commands("")
     assert set(commands("")) == {line for line in commands(*known) if line}
     python = [text for kind, text in BLOCKS if kind == "python"]
-    assert len(python) == len(
-        [text for text in python if re.search(r"joblib\.dump|tritonclient|oipserver\.serve", text)]
-    )
+    run = re.compile(r"joblib\.dump|tritonclient|oipserver\.serve|oipserver_python")
+    assert len(python) == len([text for text in python if run.search(text)])
     assert {kind for kind, _ in BLOCKS} == {"sh", "python", "yaml"}
 
 
-@pytest.mark.parametrize("command", commands("curl "))
+IRIS = [command for command in commands("curl ") if "/models/iris" in command]
+
+
+@pytest.mark.parametrize("command", IRIS)
 def test_curl_is_answered(command: str, server: ServerProcess) -> None:
     document = run_curl(command, server)
     assert document.get("name", document.get("model_name")) == "iris"
@@ -124,6 +129,30 @@ def test_an_estimator_in_memory_is_served(folder: Path) -> None:
     )
     with ServerProcess(program=[str(program)]) as server:
         run_curl(commands("curl ")[0], server)
+
+
+def test_a_function_streams(folder: Path) -> None:
+    stream, whole = (command for command in commands("curl ") if "/models/words" in command)
+    (folder / "words.py").write_text(only(blocks("python", "oipserver_python")))
+    with served(only(commands("oipserver --runtime python")), folder) as server:
+        assert run_curl(whole, server)["text_output"] == "to be or not to be "
+        assert stream.startswith("curl -sN ")
+        events = ask(stream, server).split("\n\n")[:-1]
+    texts = [json.loads(event.removeprefix("data: "))["text_output"] for event in events]
+    assert texts == [f"{word} " for word in ["to", "be", "or", "not", "to", "be"]]
+
+
+def test_a_file_is_inspected(folder: Path) -> None:
+    command = shlex.split(only(commands("oipserver inspect")))
+    told = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+    assert "sklearn" in told
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(((?:docs|examples|benchmarks|CHANGELOG)[^)]*)\)", README))
+def test_what_it_points_to_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
 
 
 def test_several_models_are_served_from_a_file(folder: Path) -> None:

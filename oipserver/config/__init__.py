@@ -4,6 +4,8 @@ schema    the sections, their limits, and the law of names
 fields    dataclasses as tables of dotted paths
 sources   flags, environment and file
 models    the models that they describe
+uris      what a model URI says before anything is fetched
+mlserver  a repository made for MLServer, in our words
 load      all together; one error lists every bad field
 """
 
@@ -15,6 +17,7 @@ from oipserver.config.schema import (
     LogConfig,
     ServerConfig,
     ShutdownConfig,
+    SourcesConfig,
 )
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "LogConfig",
     "ServerConfig",
     "ShutdownConfig",
+    "SourcesConfig",
     "for_model",
     "load_config",
 ]

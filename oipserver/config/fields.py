@@ -180,7 +180,14 @@ def _convert(leaf: Leaf, given: Given) -> object:
         value = value.lower()
     if leaf.can_be_off and _is_off(value):
         return None
+    if given.text and isinstance(value, str) and _is_list(leaf.annotation):
+        value = [part for part in map(str.strip, value.split(",")) if part]
     return msgspec.convert(value, leaf.annotation, strict=not given.text)
+
+
+def _is_list(annotation: Any) -> bool:
+    inner = annotation.__origin__ if get_origin(annotation) is Annotated else annotation
+    return get_origin(inner) is tuple
 
 
 def _is_off(value: object) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
+from oipserver.config.apps import locate
 from oipserver.config.fields import Given, build, convert, did_you_mean
+from oipserver.config.mlserver import read_repository
 from oipserver.config.models import merge, model_values, models_from
 from oipserver.config.schema import MODEL_FLAGS, SERVER_LEAVES, SETTINGS, ServerConfig
 from oipserver.config.sources import from_environment, from_flags, read_file
@@ -42,13 +44,18 @@ def load_config(
     problems: list[str] = []
     given = from_environment(environ) | from_flags(flags, problems)
     file = read_file(given.pop("config", None), problems)
-    config = _server(file.server | _server_part(given), problems)
-    models = models_from(merge(file.models, _model_part(given), problems), runtimes, problems)
-    if not problems and not models:
+    server = file.server | _server_part(given)
+    alone = not file.models and "model_uri" not in given
+    theirs = read_repository(server.get("model_repository"), environ, alone, problems)
+    config = _server(theirs.server | server, problems)
+    drafts = merge([*file.models, *theirs.models], _model_part(given), problems)
+    models = models_from(drafts, runtimes, config.sources.schemes, problems)
+    apps = locate(server.get("apps"), config.apps, problems)
+    if not problems and not models and not apps:
         problems.append("no model: give --model-uri and --runtime, or --config with a list of models")
     if problems:
         raise ConfigError(problems)
-    return replace(config, models=models)
+    return replace(config, models=models, apps=apps)
 
 
 def for_model(name: str, options: Mapping[str, object]) -> ServerConfig:
@@ -61,7 +68,7 @@ def for_model(name: str, options: Mapping[str, object]) -> ServerConfig:
         ConfigError: lists every bad option.
     """
     problems: list[str] = []
-    usable = SETTINGS.keys() - {"config", "model_uri", "model_name"}
+    usable = SETTINGS.keys() - {"config", "model_repository", "model_uri", "model_name"}
     problems.extend(
         f"{option}: unknown option{did_you_mean(option, usable)}"
         for option in options
@@ -69,10 +76,11 @@ def for_model(name: str, options: Mapping[str, object]) -> ServerConfig:
     )
     given = {option: Given(options[option], option, text=True) for option in options if option in usable}
     config = _server(_server_part(given), problems)
+    apps = locate(given.get("app"), config.apps, problems)
     model = model_values({"name": Given(name, "name"), **_model_part(given)}, problems)
     if problems:
         raise ConfigError(problems)
-    return replace(config, models=(build(ModelConfig, {"runtime": "", **model}),))
+    return replace(config, apps=apps, models=(build(ModelConfig, {"runtime": "", **model}),))
 
 
 def _server_part(given: Mapping[str, Given]) -> dict[str, Given]:

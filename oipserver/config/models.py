@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
 
+from oipserver.config import uris
 from oipserver.config.fields import Given, build, convert, did_you_mean, shown
 from oipserver.config.schema import MODEL_FLAGS, MODEL_LEAVES, SETTINGS
 from oipserver.config.sources import Draft
 from oipserver.core.model_config import ModelConfig
+from oipserver.core.user_code import CodeUri
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -43,10 +43,13 @@ def merge(drafts: Sequence[Draft], overrides: Mapping[str, Given], problems: lis
 
 
 def models_from(
-    drafts: Sequence[Draft], runtimes: Collection[str] | None, problems: list[str]
+    drafts: Sequence[Draft],
+    runtimes: Collection[str] | None,
+    schemes: Collection[str],
+    problems: list[str],
 ) -> tuple[ModelConfig, ...]:
     """The drafts that are in order; complains of the others, and of two with one name and version."""
-    models = [model for draft in drafts if (model := _model(draft, runtimes, problems))]
+    models = [model for draft in drafts if (model := _model(draft, runtimes, schemes, problems))]
     count = Counter((model.name, model.version) for model in models)
     problems.extend(
         f"models: '{name}' version '{version}' is there {times} times"
@@ -68,7 +71,9 @@ def _overlaid(draft: Draft, overrides: Mapping[str, Given]) -> Draft:
     return replace(draft, given={**draft.given, **overrides})
 
 
-def _model(draft: Draft, runtimes: Collection[str] | None, problems: list[str]) -> ModelConfig | None:
+def _model(
+    draft: Draft, runtimes: Collection[str] | None, schemes: Collection[str], problems: list[str]
+) -> ModelConfig | None:
     before = len(problems)
     values = model_values(draft.given, problems)
     problems.extend(
@@ -77,7 +82,7 @@ def _model(draft: Draft, runtimes: Collection[str] | None, problems: list[str]) 
         if path not in draft.given
     )
     if "model_uri" in values:
-        values["model_uri"] = _existing(draft.given["model_uri"], problems)
+        values["model_uri"] = _usable(draft.given["model_uri"], schemes, problems)
     if "runtime" in values and runtimes is not None:
         _check_runtime(draft.given["runtime"], runtimes, problems)
     if len(problems) > before:
@@ -110,31 +115,55 @@ def _name(given: Mapping[str, Given]) -> str | None:
     uri = given.get("model_uri")
     if uri is None or not isinstance(uri.value, str):
         return None
-    try:
-        path = _local_path(uri)
-    except ValueError:
-        return None
-    name = path.name if os.path.isdir(path) else path.stem
+    name = _stem(uri.value, uri.base)
     return _NOT_IN_NAMES.sub("-", name).lstrip("._-")[:128] or None
 
 
-def _local_path(uri: Given) -> Path:
-    """The absolute path that a URI means; ValueError for what is not a local path."""
+def _stem(uri: str, base: Path) -> str:
+    """What the URI calls the model, suffix taken off."""
+    if not uris.is_local(uri):
+        return uris.stem_of(uri) if uris.is_well_formed(uri) else ""
+    code = CodeUri.parse(uri)
+    if code.module:
+        return code.module.rpartition(".")[2]
+    try:
+        path = uris.local_path(code.location, base)
+    except ValueError:
+        return ""
+    return path.name if os.path.isdir(path) else uris.archive_stem(path.name) or path.stem
+
+
+def _usable(uri: Given, schemes: Collection[str], problems: list[str]) -> str:
+    """The URI of what will be fetched, as it is; the absolute path of what is here."""
     text = str(uri.value)
-    scheme = _SCHEME.match(text)
-    if scheme is None:
-        return Path(os.path.abspath(uri.base / text))
-    if scheme[1].lower() != "file":
-        raise ValueError("expected a local path or a file:// URI, this version serves local files only")
-    host, slash, path = text[scheme.end() :].removeprefix("/").partition("/")
-    if not slash or host not in ("", "localhost"):
-        raise ValueError("expected an absolute path in the URI, as in file:///models/iris")
-    return Path(os.path.abspath("/" + unquote(path)))
+    if uris.is_local(text):
+        return _existing(uri, problems)
+    scheme = uris.scheme_of(text)
+    if scheme not in uris.SCHEMES:
+        known = ", ".join(("file", *uris.SCHEMES))
+        problems.append(f"{uri.source}: expected a path or one of the schemes {known}, got {_shown(text)}")
+    elif not uris.is_well_formed(text):
+        problems.append(f"{uri.source}: expected a URI with a usable host and port, got {_shown(text)}")
+    elif scheme not in schemes:
+        allowed = ", ".join(schemes) or "none"
+        problems.append(
+            f"{uri.source}: sources.schemes does not allow '{scheme}' (allowed: {allowed}),"
+            f" got {_shown(text)}"
+        )
+    return text
+
+
+def _shown(uri: str) -> str:
+    return shown(uris.without_secrets(uri))
 
 
 def _existing(uri: Given, problems: list[str]) -> str:
+    text = str(uri.value)
+    code = CodeUri.parse(text)
+    if code.module and not os.path.exists(uri.base / text):
+        return text  # the runtime finds out whether there is such a module
     try:
-        path = _local_path(uri)
+        path = uris.local_path(code.location or text, uri.base)
     except ValueError as error:
         problems.append(f"{uri.source}: {error}, got {shown(uri.value)}")
         return ""
@@ -142,4 +171,4 @@ def _existing(uri: Given, problems: list[str]) -> str:
         problems.append(f"{uri.source}: no such file or directory: {shown(str(path))}")
     elif not os.access(path, os.R_OK):
         problems.append(f"{uri.source}: this user may not read {shown(str(path))}")
-    return str(path)
+    return f"{path}:{code.name}" if code.location and code.name else str(path)

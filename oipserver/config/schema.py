@@ -1,7 +1,7 @@
 """What can be configured: the sections, their types and limits, and the names by which they are reached.
 
 One law names every setting: the file key `http.port` is the flag `--http-port` is the variable
-`OIPSERVER_HTTP_PORT`.  A few flags (`MODEL_FLAGS`) describe one model instead.
+`OIPSERVER_HTTP_PORT`; `apps`, a list, is `--app`.  A few flags (`MODEL_FLAGS`) describe one model instead.
 """
 # ruff: noqa: RUF009 -- `setting` is `dataclasses.field` with a help text
 
@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta
 
 from oipserver.config.fields import Leaf, leaves, setting
+from oipserver.config.uris import SCHEMES
 from oipserver.core.model_config import ModelConfig
 
 MIB = 2**20
@@ -40,7 +41,16 @@ GrpcSize = Annotated[int, Meta(ge=1, le=2**31 - 1, title="BYTES", description="b
 Seconds = Annotated[float, Meta(gt=0, le=10**9, title="SECONDS", description="seconds above 0")]
 Pause = Annotated[float, Meta(ge=0, le=10**9, title="SECONDS", description="seconds from 0")]
 Host = Annotated[str, Meta(pattern=r"\A\S+\Z", title="HOST", description="an address or a host name")]
-Uri = Annotated[str, Meta(min_length=1, title="PATH", description="a local path or a file:// URI")]
+Folder = Annotated[str, Meta(title="DIR", description="a directory")]
+Uri = Annotated[str, Meta(min_length=1, title="URI", description="a local path or a URI")]
+Digest = Annotated[
+    str, Meta(pattern=r"\A[0-9a-fA-F]{64}\Z", title="SHA256", description="64 hexadecimal digits")
+]
+Tries = Annotated[int, Meta(ge=0, le=1000, title="N", description="a whole number from 0 to 1000")]
+Names = Annotated[tuple[str, ...], Meta(title="NAME,...", description="a list of names")]
+Codes = Annotated[
+    tuple[str, ...], Meta(title="FILE.py,...", description="a list of file.py[:name] or module[:name]")
+]
 Name = Annotated[
     str,
     Meta(
@@ -105,14 +115,33 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcesConfig:
+    """How models that are not on this machine get here."""
+
+    cache_dir: str = setting("", "Where fetched models are kept; else oipserver/ in the user's cache")
+    schemes: Names = setting(SCHEMES, "Schemes that model URIs may have, besides file")
+    allow_hosts: Names = setting(
+        (), "Hosts, addresses or networks (10.0.0.0/8) that http URIs may reach although they are not public"
+    )
+    max_bytes: Size = setting(16 * 1024 * MIB, "Largest model, fetched and unpacked")
+    max_files: Count = setting(10_000, "Most files in an archive or under a prefix")
+    timeout: Seconds = setting(1800.0, "Time to fetch one model, with all tries")
+    attempt_timeout: Seconds = setting(600.0, "Time for one try")
+    retries: Tries = setting(6, "Tries after a failed one")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Everything that the server is told before it starts."""
 
     host: Host = setting("127.0.0.1", "Address to listen on, for both fronts; 0.0.0.0 is every interface")
+    model_repository: Folder = setting("", "An MLServer repository: model-settings.json in it or below")
+    apps: Codes = setting((), "Routes of your own: file.py[:name] or module[:name]")
     http: HttpConfig = field(default_factory=HttpConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
     log: LogConfig = field(default_factory=LogConfig)
     models: tuple[ModelConfig, ...] = ()
 
@@ -141,6 +170,7 @@ MODEL_LEAVES = leaves(
         "version": Name | Annotated[int, Meta(ge=0)],  # `version: 2` in YAML is meant as "2"
         "runtime": Annotated[str, Meta(min_length=1, title="NAME", description="an installed runtime")],
         "model_uri": Uri,
+        "sha256": Digest,
         "max_batch_size": Annotated[
             int,
             Meta(
@@ -158,7 +188,9 @@ MODEL_LEAVES = leaves(
 )
 MODEL_FLAGS = {
     "model_name": ("name", "Name in URLs; else the last part of the path"),
-    "model_uri": ("model_uri", "The model: a file or directory, or its file:// URI"),
+    "model_uri": ("model_uri", "The model: a file or directory, or the URI of one"),
+    "model_sha256": ("sha256", "SHA-256 that the fetched file must have; 'oipserver inspect' prints it"),
+    "trust_pickle": ("trust_pickle", "Load fetched files that run code, as pickles do, without a pin"),
     "runtime": ("runtime", "What loads it; see 'oipserver runtimes'"),
     "model_version": ("version", "Version in URLs"),
     "max_batch_size": ("max_batch_size", "Rows per call of the model; 0 when its tensors have no batch axis"),
@@ -175,7 +207,10 @@ MODEL_FLAGS = {
 
 CONFIG_FILE = Setting("config", Leaf("config", str, None, "YAML, TOML or JSON file", "FILE", "a file", False))
 SERVER_LEAVES = {path: leaf for path, leaf in leaves(ServerConfig).items() if path != "models"}
-SERVER_SETTINGS = tuple(Setting(path.replace(".", "_"), leaf) for path, leaf in SERVER_LEAVES.items())
+_SINGULAR = {"apps": "app"}  # a flag mostly names one, a file lists them
+SERVER_SETTINGS = tuple(
+    Setting(_SINGULAR.get(path, path.replace(".", "_")), leaf) for path, leaf in SERVER_LEAVES.items()
+)
 MODEL_SETTINGS = tuple(
     Setting(name, replace(MODEL_LEAVES[path], help=text)) for name, (path, text) in MODEL_FLAGS.items()
 )

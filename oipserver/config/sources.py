@@ -77,7 +77,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     known = {one.env: name for name, one in SETTINGS.items()}
     given = {}
     for variable, value in environ.items():
-        if not variable.startswith(PREFIX) or _is_service_link(variable, value):
+        if not variable.startswith(PREFIX) or is_service_link(variable, value):
             continue
         if variable not in known:
             _log.warning("%s is not a known variable%s", variable, did_you_mean(variable, known))
@@ -86,8 +86,11 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     return given
 
 
-def _is_service_link(variable: str, value: str) -> bool:
-    """A service "oipserver-http" even makes an OIPSERVER_HTTP_PORT; its value is a URL, never a port."""
+def is_service_link(variable: str, value: str) -> bool:
+    """Whether Kubernetes put it there, and not the user.
+
+    A service "oipserver-http" even makes an OIPSERVER_HTTP_PORT; its value is a URL, never a port.
+    """
     is_url = variable.endswith("_PORT") and _SERVICE_URL.match(value)
     return bool(is_url or _SERVICE_LINK.fullmatch(variable))
 

@@ -56,13 +56,16 @@ class Gate:
         self._observer = observer
         self._empty = asyncio.Event()
 
-    def admit(self, front: str) -> Admission:
+    def admit(self, front: str, on_behalf: bool = False) -> Admission:
         """Let one request in.
+
+        Args:
+            on_behalf: it comes from one that is inside already, which the drain waits for.
 
         Raises:
             NotReady: the server is draining.
         """
-        if self.draining:
+        if self.draining and not on_behalf:
             raise NotReady("the server is shutting down")
         self.in_flight += 1
         return Admission(self, front)

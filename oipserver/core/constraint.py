@@ -5,6 +5,7 @@ A value that breaks it is UNPROCESSABLE in a request and INFERENCE_FAILED in an 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,16 @@ class Constraint:
         if array.dtype.hasobject:
             return self._of_bytes(array)
         return self._outside(array) or self._unknown(array)
+
+    def plainest(self, text: bool) -> Category | bytes:
+        """The value nearest to 0, or to the empty text, that breaks nothing."""
+        if self.categories:
+            first = self.categories[0]
+            return first.encode() if isinstance(first, str) else first
+        if text:
+            return b" " * (self.min_length or 0)
+        low = 0 if self.minimum is None else max(0, math.ceil(self.minimum))
+        return low if self.maximum is None else min(low, self.maximum)
 
     def _outside(self, array: Array) -> str | None:
         if self.minimum is not None and not (inside := array >= self.minimum).all():

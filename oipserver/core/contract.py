@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from oipserver.core.codec import cast_float
+from oipserver.core.constraint import Constraint
 from oipserver.core.datatypes import BOOL, BYTES, Datatype
 from oipserver.core.errors import BadRequest, InferenceFailed, Unprocessable, printable
 from oipserver.core.memory import Memory
@@ -192,6 +193,8 @@ class Contract:
     def _declared_parameters(self, parameters: Parameters) -> Parameters:
         if not self._parameters or not parameters:
             return NO_PARAMETERS
+        if "*" in self._parameters:
+            return parameters
         return {name: parameters[name] for name in self._parameters if name in parameters}
 
     def output(self, name: str) -> TensorMetadata:
@@ -285,10 +288,10 @@ def _with_rank(array: Array, rank: int) -> Array:
 
 
 def _blank(metadata: TensorMetadata) -> Array:
+    """The smallest tensor that is as declared: zeros and empty texts, or what comes nearest."""
     shape = tuple(1 if size == -1 else size for size in metadata.shape)
-    if metadata.datatype is BYTES:
-        return np.full(shape, b"", dtype=np.object_)
-    return np.zeros(shape, dtype=metadata.datatype.dtype)
+    value = (metadata.constraint or Constraint()).plainest(metadata.datatype is BYTES)
+    return np.full(shape, value, dtype=metadata.datatype.dtype)
 
 
 def _cast(tensor: Tensor, metadata: TensorMetadata) -> Array:

@@ -19,8 +19,11 @@ from oipserver.core.messages import (
 )
 from oipserver.core.registry import Registry, Version
 from oipserver.core.scheduler import Ticket
+from oipserver.core.streaming import Single, Stream
 
 Reply: TypeAlias = Callable[[InferenceResponse | Fault], None]
+# Takes an answer, or the fault or None that ends a stream; and whether it is the last that comes.
+StreamReply: TypeAlias = Callable[[InferenceResponse | Fault | None, bool], None]
 
 # Marks outputs as MLServer does; its clients decode by it, others ignore it.
 NUMPY_CONTENT = {"content_type": "np"}
@@ -40,13 +43,23 @@ class DataPlane:
 
     Args:
         expected: how many versions the configuration names; readiness needs them all.
+        beside: what else readiness needs: why it is not there, in words, or "".  With it, a server needs no
+            model.
     """
 
-    def __init__(self, registry: Registry, gate: Gate, metadata: ServerMetadata, expected: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        gate: Gate,
+        metadata: ServerMetadata,
+        expected: int,
+        beside: Callable[[], str] | None = None,
+    ) -> None:
         self.gate = gate
         self._registry = registry
         self._metadata = metadata
         self._expected = expected
+        self._beside = beside
 
     def live(self) -> bool:
         """True: the event loop answers."""
@@ -60,12 +73,14 @@ class DataPlane:
         """Why the server is not ready, in words; empty when it is."""
         if self.gate.stopping:
             return "the server is shutting down"
-        if not self._expected:
+        if not self._expected and self._beside is None:
             return "no model is configured"
         versions = self._registry.versions()
         waiting = [_describe(version) for version in versions if not version.ready]
         if len(versions) < self._expected:
             waiting.append(f"{self._expected - len(versions)} more to load")
+        if self._beside is not None and (reason := self._beside()):
+            waiting.append(reason)
         return "; ".join(waiting)
 
     def server_metadata(self) -> ServerMetadata:
@@ -75,6 +90,12 @@ class DataPlane:
     def model_names(self) -> list[str]:
         """Every model that is configured, loaded or not."""
         return list(dict.fromkeys(version.config.name for version in self._registry.versions()))
+
+    def scoring_models(self) -> list[str]:
+        """The loaded models that have a scoring protocol."""
+        ready = [version for version in self._registry.versions() if version.ready]
+        found = [each.config.name for each in ready if each.contract.model.scoring is not None]
+        return list(dict.fromkeys(found))
 
     def model_ready(self, name: str, version: str | None) -> bool:
         """Whether the model answers infer requests now.
@@ -136,6 +157,35 @@ class DataPlane:
             reply(result if isinstance(result, Fault) else _response(request, version, result))
 
         return version.scheduler.submit(work, request.deadline, answer)
+
+    def stream(
+        self, request: InferenceRequest, reply: StreamReply, admission: Admission | None = None
+    ) -> Stream | Single:
+        """Check a request and start its answers; `reply` is called later, on the loop.
+
+        The model goes on with its next answer when the caller says `taken()`; `cancel()` ends the stream.
+        A model that does not stream has one answer, computed together with everybody's requests.
+
+        Raises:
+            Fault: the request was refused; `reply` is not called.
+        """
+        version = self.serving(request.model_name, request.model_version, admission)
+        return self.open_stream(request, version.contract.check(request), version, reply)
+
+    def open_stream(
+        self, request: InferenceRequest, work: Work, version: Version, reply: StreamReply
+    ) -> Stream | Single:
+        """Start the answers to a request that `version` has checked; as `stream`."""
+        if version.streams is None:
+            return Single(self.enqueue(request, work, version, lambda result: reply(result, True)))
+
+        def sink(result: Arrays | Fault | None) -> None:
+            if result is None or isinstance(result, Fault):
+                reply(result, True)
+            else:
+                reply(_response(request, version, result), False)
+
+        return version.streams.open(work, request.deadline, sink)
 
     async def infer(self, request: InferenceRequest, admission: Admission | None = None) -> InferenceResponse:
         """The answer to one request; cancelling the awaiting task cancels the request.

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from oipserver.core.batch import merge
 from oipserver.core.contract import Work
-from oipserver.core.errors import Fault, InferenceFailed, InvalidInput
+from oipserver.core.errors import BadRequest, Fault, InferenceFailed
 from oipserver.core.messages import Arrays
 from oipserver.core.model import Model
 from oipserver.core.model_config import InstanceGroup
@@ -169,7 +169,7 @@ class _Job:
         try:
             inputs = merge([part.inputs for part in self._parts])
             result = self._model.predict(inputs, first.outputs, first.parameters)
-        except InvalidInput as fault:
+        except BadRequest as fault:  # InvalidInput is one
             result = fault
         except BaseException as error:  # even a model's SystemExit is only the model's failure
             logger.exception("predict failed with %s", type(error).__name__)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from oipserver.core.golden import GoldenRow
 from oipserver.core.messages import Arrays, Parameters, TensorMetadata
 from oipserver.core.model_config import ModelConfig
 
@@ -36,9 +37,12 @@ class Model(Protocol):
             callers may be computed in one call.
         may_run_inline: a cheap batch may run on the event loop; only for code known not to block.
         example: one valid row or more per input, used for warm-up; None lets the metadata suggest one.
-        parameter_names: request parameters that `predict` wants to see; all others are dropped.
+        parameter_names: request parameters that `predict` wants to see; all others are dropped.  "*" is all.
         parameters: shown in the REST metadata, e.g. library versions.
         decoupled: `stream` yields any number of answers to one request (Triton's word).
+        scoring: how the model reads and writes requests of the scoring paths; None where it has none.
+        golden: requests with known answers, replayed before the version serves; the server adds those of the
+            model's golden file.
     """
 
     platform: str
@@ -53,6 +57,8 @@ class Model(Protocol):
     parameter_names: Sequence[str] = ()
     parameters: Mapping[str, object] = MappingProxyType({})
     decoupled: bool = False
+    scoring: Scoring | None = None
+    golden: Sequence[GoldenRow] = ()
 
     def predict(self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters) -> Arrays:
         """The outputs called `outputs`, computed from `inputs` (declared dtypes, keyed by declared name).
@@ -61,7 +67,8 @@ class Model(Protocol):
         one thread calls at a time unless the configuration asks for more instances.
 
         Raises:
-            InvalidInput: when the data is at fault; its text is sent to the caller.
+            InvalidInput: when a value is at fault; its text is sent to the caller.
+            BadRequest: when the request is malformed in a way that only the model can see; likewise.
             Exception: anything else is the model's failure; its text is logged, not sent.
         """
         ...
@@ -71,7 +78,7 @@ class Model(Protocol):
     ) -> Generator[Arrays, None, None]:
         """The answers to one request, one by one as they are ready; as `predict` otherwise.
 
-        Called on a thread of its own, one request at a time for each slot, and closed between two answers
+        Called on threads of its own, for up to 8 requests at the same time, and closed between two answers
         when the caller has left.  A model that is not `decoupled` has the one answer of `predict`.
         """
         yield self.predict(inputs, outputs, parameters)
@@ -79,6 +86,36 @@ class Model(Protocol):
     def close(self) -> None:
         """Give back what the model holds; called once, when nothing runs in it any more."""
         return
+
+
+class Scoring(Protocol):
+    """Another way to write a model's requests and answers, for the paths `/invocations`.
+
+    What is read goes the way of every request: it is checked, queued, and computed with everybody's.
+
+    Attributes:
+        media_types: what `read` takes.
+        outputs: what to ask the model for; empty for its default outputs.
+        version: of the library whose protocol this is, answered at `/version`.
+    """
+
+    media_types: Sequence[str]
+    outputs: Sequence[str]
+    version: str
+
+    def read(self, body: bytes, media_type: str) -> tuple[Arrays, Parameters]:
+        """The tensors, by declared name and of declared datatype, and the parameters in `body`.
+
+        Called on a thread of its own, as `write` is.
+
+        Raises:
+            BadRequest: the body cannot be read.
+        """
+        ...
+
+    def write(self, answer: Arrays) -> bytes:
+        """The JSON text for the outputs that were asked for."""
+        ...
 
 
 class Runtime(Protocol):

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from oipserver.core.contract import Contract
-from oipserver.core.errors import Fault, InvalidInput, NotFound, NotReady, printable
+from oipserver.core.errors import BadRequest, Fault, NotFound, NotReady, printable
 from oipserver.core.executor import Executor
 from oipserver.core.messages import ModelState
 from oipserver.core.model import Model
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.observer import Observer
+from oipserver.core.replay import replay
 from oipserver.core.scheduler import Budget, Scheduler
+from oipserver.core.streaming import Streams
 from oipserver.core.threads import in_daemon_thread
 
 logger = logging.getLogger("oipserver.registry")
@@ -42,6 +44,7 @@ class Version:
     """One version of one model.  `contract` and `scheduler` exist from WARMING on.
 
     Attributes:
+        streams: of a model that is `decoupled`; None for all others.
         reason: why it is FAILED, in words; empty otherwise.
     """
 
@@ -51,13 +54,17 @@ class Version:
         self.reason = ""
         self.contract: Contract
         self.scheduler: Scheduler
+        self.streams: Streams | None = None
         self._executor: Executor | None = None
         self._observer = observer
         observer.state(config.name, config.version, self.state)
 
-    def open(self, contract: Contract, executor: Executor, scheduler: Scheduler) -> None:
+    def open(
+        self, contract: Contract, executor: Executor, scheduler: Scheduler, streams: Streams | None
+    ) -> None:
         """The model is in memory."""
         self.contract, self._executor, self.scheduler = contract, executor, scheduler
+        self.streams = streams
 
     @property
     def ready(self) -> bool:
@@ -78,7 +85,9 @@ class Version:
     @property
     def depth(self) -> int:
         """Requests waiting for this version."""
-        return self.scheduler.depth if self._executor is not None else 0
+        if self._executor is None:
+            return 0
+        return self.scheduler.depth + (self.streams.depth if self.streams is not None else 0)
 
     def enter(self, state: ModelState, reason: str = "") -> None:
         """Change the state along the table."""
@@ -92,6 +101,8 @@ class Version:
         """Fail whatever still waits or runs."""
         if self._executor is not None:
             self.scheduler.abandon(fault)
+        if self.streams is not None:
+            self.streams.abandon(fault)
 
     async def close(self) -> None:
         """Finish what is queued and running, then let go of the model."""
@@ -99,6 +110,8 @@ class Version:
             self.enter(ModelState.UNLOADING)
         if self._executor is not None:
             await self.scheduler.drain()
+            if self.streams is not None:
+                await self.streams.close()
             await self._executor.close()
             await release(self.contract.model, self.config.name)
         if self.state in (ModelState.UNLOADING, ModelState.FAILED):
@@ -171,11 +184,15 @@ class Registry:
             await release(model, config.name)
             raise
         executor = Executor(model, config.instance_group, loop, config.name)
-        version.open(
-            contract, executor, Scheduler(contract, executor, config, self._budget, self._observer, loop)
-        )
+        scheduler = Scheduler(contract, executor, config, self._budget, self._observer, loop)
+        streams = Streams(contract, config, self._budget, loop) if model.decoupled else None
+        version.open(contract, executor, scheduler, streams)
         version.enter(ModelState.WARMING)
         await warm_up(contract, executor)
+        if rows := await replay(contract, executor, config.max_batch_size):
+            logger.info(
+                "model '%s' version '%s' answers its %d golden rows", config.name, config.version, rows
+            )
 
     def abandon(self, fault: Fault) -> None:
         """Fail whatever still waits or runs."""
@@ -207,6 +224,8 @@ async def warm_up(contract: Contract, executor: Executor) -> None:
         Fault: the model cannot compute its own example, or does not answer what it announces.
     """
     model = contract.model
+    if model.decoupled and model.example is None:
+        return  # a stream is not placed by its cost, and of zeros a generator may make anything, for long
     defaults = tuple(output.name for output in model.outputs)
     sizes = WARM_UP_ROWS if contract.batched else (1,)
     calls = [(rows, defaults) for rows in sizes]
@@ -215,8 +234,14 @@ async def warm_up(contract: Contract, executor: Executor) -> None:
         work = contract.example(rows, outputs)
         try:
             answer = await executor.call(work)
-        except InvalidInput as fault:
+        except BadRequest as fault:
             logger.info("warm-up of '%s' skipped: no valid example (%s)", contract.name, fault)
+            return
+        except Fault:
+            if model.example is not None:
+                raise
+            # Zeros may be nothing that real data ever is, so this says nothing about the model.
+            logger.warning("warm-up of '%s' skipped: it fails on zeros; give it an example", contract.name)
             return
         contract.check_answer(answer, outputs, rows)
         if executor.costs.estimate(rows) > _WARM_UP_PATIENCE:

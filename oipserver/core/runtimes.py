@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from oipserver.core.errors import printable
-from oipserver.core.model import Runtime
+from oipserver.core.model import Model, Runtime
 from oipserver.core.model_config import ModelConfig
 
 RUNTIMES = "oipserver.runtimes"
@@ -81,6 +81,26 @@ def get_runtime(name: str) -> Runtime:
     if not callable(getattr(runtime, "load", None)):
         raise RuntimeUnavailable(f"{_origin(entry)} is not a runtime: it has no method 'load'")
     return cast(Runtime, runtime)
+
+
+def wrap(model: object, config: ModelConfig) -> Model:
+    """An object that is in memory as a Model, by the first runtime that recognises it.
+
+    Raises:
+        RuntimeUnavailable: none does, and one of them cannot be asked.
+        TypeError: no installed runtime recognises it.
+    """
+    unusable: RuntimeUnavailable | None = None
+    for name in names():
+        try:
+            wrapped = get_runtime(name).wrap(model, config)
+        except RuntimeUnavailable as error:
+            unusable = unusable or error
+        else:
+            if wrapped is not None:
+                return wrapped
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    raise unusable or TypeError(f"no installed runtime serves a {kind}")
 
 
 def get_demo(name: str) -> Callable[[Path], ModelConfig]:

@@ -1,1 +1,1 @@
-"""The gRPC front: the Open Inference Protocol's six calls, health and reflection, in front of the core."""
+"""The gRPC front: the Open Inference Protocol's seven calls, health and reflection, in front of the core."""

@@ -11,6 +11,7 @@ from typing import NoReturn
 import grpc
 
 from oipserver.core.errors import Fault
+from oipserver.core.ids import valid_request_id
 
 REQUEST_ID = "x-request-id"
 ERROR_CODE = "error-code"
@@ -35,6 +36,14 @@ STATUS: dict[str, grpc.StatusCode] = {
     "INFERENCE_FAILED": grpc.StatusCode.INTERNAL,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
+
+
+def given_request_id(context: grpc.ServicerContext) -> str:
+    """The caller's request id where it is fit to be sent back, else nothing."""
+    for key, value in context.invocation_metadata():
+        if key == REQUEST_ID and isinstance(value, str) and valid_request_id(value):
+            return value
+    return ""
 
 
 def set_status(context: grpc.ServicerContext, fault: Fault, request_id: str) -> None:

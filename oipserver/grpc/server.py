@@ -11,14 +11,17 @@ from dataclasses import fields
 
 import grpc
 
+from oipserver.apps.services import Services
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.threads import in_daemon_thread
 from oipserver.grpc.call import Desk
+from oipserver.grpc.custom import Custom
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
 from oipserver.grpc.reply import Replies, find_finish
 from oipserver.grpc.servicer import Infer, Pools, Servicer
 from oipserver.grpc.standard import Health, Reflection, Streams
+from oipserver.grpc.stream import MAX_STREAMS, StreamInfer
 from oipserver.grpc.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class GrpcServer:
         max_message_bytes: limit of a message in each direction, after decompression.
         max_concurrent_rpcs: inferences at the same time; further ones are refused as UNAVAILABLE.
         default_timeout_seconds: deadline of a call that brings none.
+        services: the user's own, beside the protocol's.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class GrpcServer:
         max_message_bytes: int = 64 * 2**20,
         max_concurrent_rpcs: int = 512,
         default_timeout_seconds: float = 60.0,
+        services: Services | None = None,
     ) -> None:
         self._loop = loop
         self._address = address
@@ -59,6 +64,8 @@ class GrpcServer:
             health=Threads(32, "grpc-health"),
             announce=Threads(4, "grpc-announce"),
             reflection=Threads(4, "grpc-reflection"),
+            stream=Threads(MAX_STREAMS, "grpc-stream"),
+            stream_send=Threads(MAX_STREAMS, "grpc-stream-send"),
         )
         self._patience = Patience()
         self._watch: asyncio.Task[None] | None = None
@@ -74,12 +81,26 @@ class GrpcServer:
             self._pools.infer,
             default_timeout_seconds,
         )
+        self._inferences = StreamInfer(
+            plane,
+            handover,
+            self._patience,
+            self._pools.stream,
+            self._pools.stream_send,
+            default_timeout_seconds,
+        )
+        self._custom: Custom | None = None
+        if services is not None and services.handlers:
+            self._custom = Custom(
+                services, plane.gate, handover, self._patience, self._pools.instant, max_concurrent_rpcs
+            )
         self._server = grpc.server(
             self._pools.control,
             handlers=[
-                Servicer(plane, handover, self._patience, infer, self._pools),
+                Servicer(plane, handover, self._patience, infer, self._inferences, self._pools),
                 self._health,
                 Reflection(self._patience, self._pools.reflection, self._streams),
+                *([self._custom] if self._custom is not None else []),
             ],
             options=_options(max_message_bytes, max_concurrent_rpcs),
         )
@@ -126,9 +147,12 @@ class GrpcServer:
     def _end(self, grace: float) -> None:
         """Every step may wait for grpcio, for ever when one of its threads is stuck."""
         stopped = self._server.stop(grace)
+        self._inferences.close()
         self._streams.cancel()
         stopped.wait(grace + 0.5)
         pools: list[Threads] = [getattr(self._pools, pool.name) for pool in fields(self._pools)]
+        if self._custom is not None:
+            pools.append(self._custom.pool)
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
         for pool in pools:

@@ -1,4 +1,4 @@
-"""The protocol's six calls, and which thread serves which.
+"""The protocol's seven calls, and which thread serves which.
 
 Every behaviour takes and returns bytes, and is registered as if its request were a stream: on the wire that
 is the same, but the thread decides itself when to read the message.  So a refusal is sent before the body
@@ -38,6 +38,7 @@ from oipserver.grpc.call import Call, Desk
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
 from oipserver.grpc.reply import Replies, Reply, Send
+from oipserver.grpc.stream import MAX_STREAMS, StreamInfer
 from oipserver.grpc.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Pools:
         health: health checks and the first answer to a watcher, which nothing else may hold up.
         announce: tells watchers of changes.
         reflection: reflection, where a stream holds a thread.
+        stream: read inferences from streams, one thread for each.
+        stream_send: encode and send their answers, at most one thread for each.
     """
 
     infer: Threads
@@ -76,6 +79,8 @@ class Pools:
     health: Threads
     announce: Threads
     reflection: Threads
+    stream: Threads
+    stream_send: Threads
 
 
 class Behaviour:
@@ -136,7 +141,7 @@ class Infer:
     def __call__(self, messages: Messages, context: Context, send: Send) -> None:
         try:
             rpc = _Rpc(self, context)
-            given = _given_request_id(context)
+            given = errors.given_request_id(context)
             question, raw = self._read(messages, context, given or new_id())
             reply = Reply(context, send, given or _id_of(question), raw)
             call = Call(self.desk, question, partial(rpc.answer, reply))
@@ -154,7 +159,7 @@ class Infer:
             body = self.patience.receive(messages, context, TENSOR_SECONDS)
             now = time.monotonic()
             deadline = now + min(self._default_timeout, context.time_remaining())
-            return wire.decode_request(body, now, deadline, request_id)
+            question = wire.decode_request(body, now, deadline, request_id)
         except Fault as fault:
             return fault, True
         except grpc.RpcError:
@@ -162,6 +167,7 @@ class Infer:
         except Exception:
             log.exception("a request could not be decoded")
             return InternalError("internal error"), True
+        return question.request, question.raw
 
 
 class _Rpc:
@@ -206,7 +212,13 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Finds the handler of a call; grpcio asks before it takes a thread."""
 
     def __init__(
-        self, plane: DataPlane, handover: Handover, patience: Patience, infer: Infer, pools: Pools
+        self,
+        plane: DataPlane,
+        handover: Handover,
+        patience: Patience,
+        infer: Infer,
+        streams: StreamInfer,
+        pools: Pools,
     ) -> None:
         self._plane = plane
         self._handover = handover
@@ -214,8 +226,12 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         self._infer = infer
         self._infer_path = f"/{SERVICE}/ModelInfer"
         self._infer_handler = grpc.stream_stream_rpc_method_handler(infer)
+        self._streams = streams
+        self._stream_path = f"/{SERVICE}/ModelStreamInfer"
+        self._stream_handler = grpc.stream_stream_rpc_method_handler(streams)
         self._draining = unary(_refuse_draining, pools.instant)
         self._overloaded = unary(self._refuse_overloaded, pools.instant)
+        self._too_many_streams = unary(_refuse_streams, pools.instant)
         self._unknown = unary(_refuse_unknown, pools.instant)
         self._handlers = {
             f"/{SERVICE}/ServerLive": unary(self._server_live, pools.instant),
@@ -228,12 +244,19 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """The handler of a call, None for a foreign one; runs in the one thread that reads all events."""
         path = handler_call_details.method
+        if path == self._stream_path:
+            return self._stream()
         if path != self._infer_path:
             ours = path.startswith(f"/{SERVICE}/")
             return self._handlers.get(path, self._unknown) if ours else None
         if self._plane.gate.draining:
             return self._draining
         return self._infer_handler if self._infer.desk.slots.acquire(blocking=False) else self._overloaded
+
+    def _stream(self) -> Handler:
+        if self._plane.gate.draining:
+            return self._draining
+        return self._stream_handler if self._streams.slots.acquire(blocking=False) else self._too_many_streams
 
     def _refuse_overloaded(self, messages: Messages, context: Context) -> Fault:
         fault = Overloaded("too many gRPC calls at the same time")
@@ -271,21 +294,17 @@ def _refuse_draining(messages: Messages, context: Context) -> Fault:
     return NotReady("the server is shutting down")
 
 
+def _refuse_streams(messages: Messages, context: Context) -> Fault:
+    return Overloaded(f"{MAX_STREAMS} streams are open, no more are served at the same time")
+
+
 def _refuse_unknown(messages: Messages, context: Context) -> Fault:
     return Unsupported("this server does not offer that call")
 
 
 def _request_id(context: Context) -> str:
     """The caller's request id, else a new one."""
-    return _given_request_id(context) or new_id()
-
-
-def _given_request_id(context: Context) -> str:
-    """The caller's request id where it is fit to be sent back, else nothing."""
-    for key, value in context.invocation_metadata():
-        if key == errors.REQUEST_ID and isinstance(value, str) and valid_request_id(value):
-            return value
-    return ""
+    return errors.given_request_id(context) or new_id()
 
 
 def _id_of(question: InferenceRequest | Fault) -> str:

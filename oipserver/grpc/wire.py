@@ -7,6 +7,7 @@ or BF16 is raw as a whole, because these have no typed field.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -30,7 +31,7 @@ from oipserver.core.datatypes import (
     Datatype,
     parse_datatype,
 )
-from oipserver.core.errors import BadRequest, printable
+from oipserver.core.errors import BadRequest, Fault, printable
 from oipserver.core.messages import (
     Array,
     InferenceRequest,
@@ -48,8 +49,9 @@ from oipserver.grpc._generated.open_inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
     ModelMetadataResponse,
+    ModelStreamInferResponse,
 )
-from oipserver.grpc.scan import malformed, split_raw
+from oipserver.grpc.scan import fields, malformed, split_raw
 
 MAX_TENSORS = 256
 MAX_PARAMETERS = 256
@@ -73,16 +75,27 @@ TYPED_FIELD: dict[Datatype, str] = {
     BYTES: "bytes_contents",
 }
 
+# Triton, decoupled models: asked for in a request, and said in every answer of a stream.
+EMPTY_FINAL = "triton_enable_empty_final_response"
+FINAL = "triton_final_response"
+
+_INFER_RESPONSE_TAG = bytes([ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2])
 _RAW_OUTPUT_TAG = bytes([ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
 
 M = TypeVar("M", bound=Message)
 
 
 class Question(NamedTuple):
-    """A decoded request, and whether its tensors were raw."""
+    """A decoded request, and how its answers are to be.
+
+    Attributes:
+        raw: the tensors were raw.
+        empty_final: on a stream, an empty answer is wanted behind the last one of a model that streams.
+    """
 
     request: InferenceRequest
     raw: bool
+    empty_final: bool = False
 
 
 def parse(message: type[M], body: bytes) -> M:
@@ -112,7 +125,11 @@ def decode_request(body: bytes, now: float, deadline: float, request_id: str) ->
         raise BadRequest("model_name is missing")
     if len(message.id) > MAX_ID:
         raise BadRequest(f"id has {len(message.id)} characters, at most {MAX_ID} are accepted")
-    reserved = read_parameters(_scalars(message.parameters, "the request"))
+    parameters = _scalars(message.parameters, "the request")
+    empty_final = parameters.pop(EMPTY_FINAL, False)
+    if not isinstance(empty_final, bool):
+        raise BadRequest(f"parameter '{EMPTY_FINAL}' must be true or false, got {printable(empty_final)!r}")
+    reserved = read_parameters(parameters)
     request = InferenceRequest(
         model_name=message.model_name,
         model_version=message.model_version or None,
@@ -123,7 +140,18 @@ def decode_request(body: bytes, now: float, deadline: float, request_id: str) ->
         deadline=deadline if reserved.timeout is None else min(deadline, now + reserved.timeout),
     )
     typed = any(tensor.HasField("contents") for tensor in message.inputs)
-    return Question(request, raw=bool(contents) or not typed)
+    return Question(request, bool(contents) or not typed, empty_final)
+
+
+def find_id(body: bytes) -> str:
+    """The id in a ModelInferRequest that could not be decoded; empty where there is none that can be read."""
+    try:
+        for field in fields(body, 0, len(body)):
+            if field.number == ModelInferRequest.ID_FIELD_NUMBER and field.kind == 2:
+                return body[field.payload : field.end][:MAX_ID].decode()
+    except (BadRequest, UnicodeDecodeError):
+        pass
+    return ""
 
 
 def encode_response(response: InferenceResponse, raw: bool) -> bytes:
@@ -142,6 +170,20 @@ def encode_response(response: InferenceResponse, raw: bool) -> bytes:
             tensor.contents.SetInParent()
     head = message.SerializeToString()
     return _append_raw(head, response.outputs) if raw else head
+
+
+def encode_stream_response(response: InferenceResponse, raw: bool, final: bool) -> bytes:
+    """A serialized ModelStreamInferResponse with an answer, and whether it is the last to its request."""
+    body = encode_response(replace(response, parameters={**response.parameters, FINAL: final}), raw)
+    return b"".join((_INFER_RESPONSE_TAG, _varint(len(body)), body))
+
+
+def encode_stream_fault(fault: Fault, request_id: str) -> bytes:
+    """A serialized ModelStreamInferResponse that says what was wrong with one request, and with which."""
+    message = ModelStreamInferResponse(error_message=fault.message)
+    message.infer_response.id = request_id
+    _set_parameters(message.infer_response.parameters, {"error_code": fault.code, FINAL: True})
+    return message.SerializeToString()
 
 
 def encode_metadata(metadata: ModelMetadata) -> bytes:

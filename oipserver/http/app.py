@@ -6,7 +6,7 @@ Starlette's routing costs an infer request 50 to 100 µs; matching its path by h
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -17,29 +17,61 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from oipserver.apps.claims import check_paths
+from oipserver.apps.life import Apps
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError, MethodNotAllowed, NotFound, printable
+from oipserver.http.custom.front import CustomRoutes, first_segment
 from oipserver.http.door import InferSettings, parse_infer_path
 from oipserver.http.endpoints import Endpoints
 from oipserver.http.errors import error_response, request_id_of
+from oipserver.http.generate import GenerateDoor
 from oipserver.http.infer import InferDoor
+from oipserver.http.invocations import scoring_routes
 
 logger = logging.getLogger("oipserver.http")
 
+# The last segment of their paths, and whether all answers are given in one piece.
+_GENERATE = (("generate", True), ("generate_stream", False), ("infer_stream", False))
+# First segments of paths that are the server's, whether it serves something there now or not.
+_RESERVED = frozenset(("v2", "metrics", "console"))
 
-def create_app(plane: DataPlane, settings: InferSettings, exposition: Callable[[], bytes]) -> ASGIApp:
+
+def create_app(
+    plane: DataPlane,
+    settings: InferSettings,
+    exposition: Callable[[], bytes],
+    apps: Apps | None = None,
+    scored: bool = False,
+) -> ASGIApp:
     """The whole HTTP front as one ASGI application, for uvicorn or any other ASGI server.
 
     Args:
         exposition: the metrics in Prometheus' text format.
+        apps: the user's own, beside the server's routes.
+        scored: the scoring paths (/invocations, /ping, ...) are a model's, so no app may have them.
+
+    Raises:
+        AppError: an app claims a path of the server's, or another app's.
     """
     infer = InferDoor(plane, settings)
+    scoring = scoring_routes(plane, settings)
+    generate = {name: GenerateDoor(plane, settings, whole) for name, whole in _GENERATE}
     router = Starlette(
-        routes=_routes(Endpoints(plane, exposition), infer),
+        routes=[
+            *_routes(Endpoints(plane, exposition), infer),
+            *_generate_routes(generate),
+            *scoring,
+        ],
         exception_handlers={Fault: _on_fault, HTTPException: _on_http_exception, Exception: _on_bug},
     )
     router.router.redirect_slashes = False
-    return Dispatch(infer, RequestIds(router))
+    own = Dispatch({"infer": infer, **generate}, RequestIds(router))
+    if apps is None or not apps.loaded:
+        return own
+    reserved = _RESERVED | ({first_segment(route.path) for route in scoring} if scored else set())
+    check_paths(apps.loaded, reserved | {""})
+    return CustomRoutes(apps, own, reserved, plane.gate, settings)
 
 
 def _routes(endpoints: Endpoints, infer: InferDoor) -> list[BaseRoute]:
@@ -59,11 +91,21 @@ def _routes(endpoints: Endpoints, infer: InferDoor) -> list[BaseRoute]:
     ]
 
 
-class Dispatch:
-    """Sends infer requests straight to their door."""
+def _generate_routes(doors: Mapping[str, GenerateDoor]) -> list[BaseRoute]:
+    """Like those of infer, they stand for 405 and OPTIONS."""
+    prefixes = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    return [
+        Route(f"{prefix}/{name}", door, methods=["POST"])
+        for prefix in prefixes
+        for name, door in doors.items()
+    ]
 
-    def __init__(self, infer: InferDoor, rest: ASGIApp) -> None:
-        self._infer = infer
+
+class Dispatch:
+    """Sends inferences straight to their doors, which are found by the last segment of the path."""
+
+    def __init__(self, doors: Mapping[str, InferDoor | GenerateDoor], rest: ASGIApp) -> None:
+        self._doors = doors
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,8 +115,9 @@ class Dispatch:
         if len(path) > 1 and path.endswith("/"):
             # The specification's OpenAPI document writes /v2/; clients do not follow redirects.
             scope["path"] = path = path.rstrip("/") or "/"
-        if scope["method"] == "POST" and path.endswith("/infer") and (target := parse_infer_path(path)):
-            await self._infer.serve(scope, receive, send, *target)
+        door = self._doors.get(path[path.rfind("/") + 1 :]) if scope["method"] == "POST" else None
+        if door is not None and (target := parse_infer_path(path)):
+            await door.serve(scope, receive, send, *target)
         else:
             await self._rest(scope, receive, send)
 

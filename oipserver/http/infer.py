@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.types import Receive, Scope, Send
 
@@ -26,9 +28,12 @@ class Disconnected(Exception):
 class InferDoor:
     """POST /v2/models/{model}[/versions/{version}]/infer over ASGI."""
 
-    def __init__(self, plane: DataPlane, settings: InferSettings) -> None:
+    def __init__(
+        self, plane: DataPlane, settings: InferSettings, exchange: type[Exchange] = Exchange
+    ) -> None:
         self._plane = plane
         self._settings = settings
+        self._exchange = exchange
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As an endpoint behind a router that has matched the path."""
@@ -39,7 +44,7 @@ class InferDoor:
         self, scope: Scope, receive: Receive, send: Send, model: str, version: str | None
     ) -> None:
         """Answer one request; returns without sending when the caller left."""
-        exchange = Exchange(self._plane, self._settings, read_head(scope["headers"]))
+        exchange = self._exchange(self._plane, self._settings, read_head(scope["headers"]))
         try:
             answer = await self._answer(exchange, scope, receive, model, version)
         except Disconnected:
@@ -52,16 +57,16 @@ class InferDoor:
             logger.exception("request %s failed", exchange.request_id)
             answer = exchange.refused(InternalError("internal error"))
         if answer is not None:
-            await _send(send, await compressed(answer))
+            await send_answer(send, await compressed(answer))
 
     async def _answer(
         self, exchange: Exchange, scope: Scope, receive: Receive, model: str, version: str | None
     ) -> Answer | None:
         try:
             exchange.admit(model, version)
-            body = await _read(exchange, receive)
+            body = await read_body(exchange, receive)
         except Fault as fault:
-            return _cut_short(exchange, fault, scope)
+            return cut_short(exchange, fault, scope)
         if exchange.head.encoding:
             try:
                 body = await asyncio.to_thread(exchange.decompress, body)
@@ -71,10 +76,16 @@ class InferDoor:
         exchange.infer(body, lambda answer: _settle(future, answer))
         if future.done():
             return future.result()
-        return await _unless_lost(future, exchange, scope, receive)
+
+        def lost() -> None:
+            exchange.cancel()
+            _settle(future, None)
+
+        with watching(scope, receive, lost):
+            return await future
 
 
-def _cut_short(exchange: Exchange, fault: Fault, scope: Scope) -> Answer:
+def cut_short(exchange: Exchange, fault: Fault, scope: Scope) -> Answer:
     """A refusal before the body was read; with a long one still to come the connection is of no use.
 
     Our own protocol class knows how much is to come, and decides itself.
@@ -97,34 +108,30 @@ def _settle(future: asyncio.Future[Answer | None], answer: Answer | None) -> Non
         future.set_result(answer)
 
 
-async def _unless_lost(
-    future: asyncio.Future[Answer | None], exchange: Exchange, scope: Scope, receive: Receive
-) -> Answer | None:
-    """The answer, or None when the caller leaves first."""
-
-    def lost() -> None:
-        exchange.cancel()
-        _settle(future, None)
-
+@contextmanager
+def watching(scope: Scope, receive: Receive, lost: Callable[[], None]) -> Iterator[None]:
+    """Calls `lost` when the caller leaves before the body of the `with` statement ends."""
     connection = _connection(scope)
-    if connection is not None:  # our own protocol class tells us; no task is needed
-
-        def look() -> None:  # it also rings for a broken request behind this one
-            if connection.is_closing():
-                lost()
-
-        connection.on_lost = look
-        look()
+    if connection is None:
+        watch = asyncio.ensure_future(_until_disconnect(receive))
+        watch.add_done_callback(lambda task: None if task.cancelled() else lost())
         try:
-            return await future
+            yield
         finally:
-            connection.on_lost = None
-    watch = asyncio.ensure_future(_until_disconnect(receive))
-    watch.add_done_callback(lambda task: None if task.cancelled() else lost())
+            watch.cancel()
+        return
+
+    # Our own protocol class tells us; no task is needed.
+    def look() -> None:  # it also rings for a broken request behind this one
+        if connection.is_closing():
+            lost()
+
+    connection.on_lost = look
+    look()
     try:
-        return await future
+        yield
     finally:
-        watch.cancel()
+        connection.on_lost = None
 
 
 async def _until_disconnect(receive: Receive) -> None:
@@ -132,7 +139,7 @@ async def _until_disconnect(receive: Receive) -> None:
         continue
 
 
-async def _read(exchange: Exchange, receive: Receive) -> bytes:
+async def read_body(exchange: Exchange, receive: Receive) -> bytes:
     """The body.
 
     Raises:
@@ -152,7 +159,8 @@ async def _read(exchange: Exchange, receive: Receive) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def send_answer(send: Send, answer: Answer) -> None:
+    """A whole answer."""
     headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -69,17 +69,22 @@ def decode_request(
         BadRequest: whatever is malformed, by field.
     """
     if header_length is None:
-        document, blobs = _parse(body), None
-    else:
-        length = _header_length(header_length, len(body))
-        document, blobs = _parse(body[:length]), _Blobs(memoryview(body)[length:])
+        return decode_document(parse_object(body), None, envelope)
+    length = _header_length(header_length, len(body))
+    return decode_document(parse_object(body[:length]), _Blobs(memoryview(body)[length:]), envelope)
+
+
+def decode_document(
+    document: Mapping[str, Any], blobs: _Blobs | None, envelope: Envelope
+) -> tuple[InferenceRequest, Plan]:
+    """As `decode_request`, of JSON that was parsed before; `blobs` are the raw tensors behind it."""
     inputs = [_input(item, blobs) for item in _inputs(document)]
     if blobs is not None:
         blobs.check_end()
-    parameters = _object(document, "parameters")
+    parameters = read_object(document, "parameters")
     reserved = read_parameters(parameters) if parameters else NOTHING_RESERVED
     names, named = _outputs(document)
-    request = new_request(envelope, inputs, reserved, _id(document), names)
+    request = new_request(envelope, inputs, reserved, read_id(document), names)
     return request, Plan(reserved.binary_data_output, named)
 
 
@@ -131,7 +136,8 @@ def _header_length(text: str, available: int) -> int:
     return int(text)
 
 
-def _parse(text: bytes) -> Mapping[str, Any]:
+def parse_object(text: bytes) -> Mapping[str, Any]:
+    """The JSON object in a body; BadRequest when there is none."""
     if not text:
         raise BadRequest("the body is empty; expected a JSON object with 'inputs'")
     try:
@@ -279,7 +285,7 @@ def _listed(data: Any, datatype: Datatype, shape: list[Any], name: str) -> Array
 
 
 def _binary_size(item: Mapping[str, Any], name: str) -> int | None:
-    parameters = _object(item, "parameters")
+    parameters = read_object(item, "parameters")
     if not parameters:
         return None
     check_tensor_parameters(parameters, name)
@@ -299,7 +305,7 @@ def _outputs(document: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str, b
         raise BadRequest(f"'outputs' must be a list of objects, got {_kind(outputs)}")
     named: dict[str, bool] = {}
     for item in _tensors(outputs, "outputs"):
-        parameters = _object(item, "parameters")
+        parameters = read_object(item, "parameters")
         if not parameters:
             continue
         check_tensor_parameters(parameters, item["name"])
@@ -311,7 +317,8 @@ def _outputs(document: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str, b
     return [item["name"] for item in outputs], named
 
 
-def _id(document: Mapping[str, Any]) -> str | None:
+def read_id(document: Mapping[str, Any]) -> str | None:
+    """The caller's id; BadRequest when it is no text, or too long."""
     body_id = document.get("id")
     if body_id is None:
         return None
@@ -322,7 +329,8 @@ def _id(document: Mapping[str, Any]) -> str | None:
     return body_id
 
 
-def _object(item: Mapping[str, Any], member: str) -> Mapping[str, Any] | None:
+def read_object(item: Mapping[str, Any], member: str) -> Mapping[str, Any] | None:
+    """A member that has to be an object; BadRequest when it is something else."""
     value = item.get(member)
     if value is not None and type(value) is not dict:
         raise BadRequest(f"'{member}' must be an object, got {_kind(value)}")
@@ -392,12 +400,16 @@ def _output(tensor: Tensor, plan: Plan, blobs: list[bytes]) -> dict[str, Any]:
         output["parameters"] = {**tensor.parameters, "binary_data_size": len(blob)}
         blobs.append(blob)
     else:
-        output["data"] = _json_data(tensor)
+        output["data"] = json_data(tensor)
     return output
 
 
-def _json_data(tensor: Tensor) -> object:
-    """Flat and row-major; NaN and infinities leave as null, as strict parsers know no other way."""
+def json_data(tensor: Tensor) -> list[str] | Array:
+    """Flat and row-major; NaN and infinities leave as null, as strict parsers know no other way.
+
+    Raises:
+        BadRequest: JSON cannot carry it (FP16, BF16, BYTES that are not UTF-8).
+    """
     if tensor.datatype is BYTES:
         try:
             return [element.decode() for element in tensor.data.flat]

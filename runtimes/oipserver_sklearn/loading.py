@@ -1,7 +1,7 @@
 """From a path to an estimator.
 
-Pickle is code, and joblib files are pickles: whoever names a local path vouches for it.  A `.skops` file is
-read with an allow-list of types.
+Pickle is code, and joblib files are pickles: they are loaded when the configuration trusts them.  A `.skops`
+file is read with an allow-list of types and needs no trust.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
-from oipserver import ModelConfig
+from oipserver import ModelConfig, require_trust
 from oipserver_sklearn.caught import caught_warnings
 
 log = logging.getLogger("oipserver.sklearn")
@@ -42,9 +43,12 @@ def read(path: Path, config: ModelConfig) -> Stored:
     Raises:
         FileNotFoundError: a directory without a model file.
         ImportError: a library that the file needs is not installed.
-        ValueError: an unknown kind of file, several candidates, a broken file, an untrusted type.
+        ValueError: an unknown kind of file, several candidates, a broken file, an untrusted type; a pickle
+            that is not trusted; another version's file, where that is to be refused.
     """
-    file = find(path)
+    file, refuse_mismatch = find(path), _refuses_mismatch(config)
+    if file.suffix != ".skops":
+        require_trust(config, file)
     with caught_warnings() as caught, _explained(file):
         estimator = _read_skops(file, _trusted(config)) if file.suffix == ".skops" else joblib.load(file)
     saved_with = None
@@ -53,6 +57,11 @@ def read(path: Path, config: ModelConfig) -> Stored:
             saved_with = warning.original_sklearn_version
         else:
             log.warning("%s: %s", file.name, warning)
+    if saved_with and refuse_mismatch:
+        raise ValueError(
+            f"'{file.name}' was saved with scikit-learn {saved_with} and {sklearn.__version__} is installed, "
+            f"which version_mismatch: refuse forbids: pip install scikit-learn=={saved_with}"
+        )
     return Stored(estimator, saved_with)
 
 
@@ -70,6 +79,13 @@ def find(path: Path) -> Path:
         listed = ", ".join(file.name for file in chosen)
         raise ValueError(f"directory '{path}' holds several model files: {listed}; name one of them")
     return chosen[0]
+
+
+def _refuses_mismatch(config: ModelConfig) -> bool:
+    policy = config.parameters.get("version_mismatch", "warn")
+    if policy not in ("warn", "refuse"):
+        raise ValueError(f"parameter 'version_mismatch' must be 'warn' or 'refuse', got {policy!r}")
+    return policy == "refuse"
 
 
 def _trusted(config: ModelConfig) -> Sequence[str]:

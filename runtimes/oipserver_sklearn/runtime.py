@@ -16,6 +16,7 @@ class SklearnRuntime(Runtime):
 
     Parameters of the model's configuration:
         trusted: for `.skops` files, the names of types to accept besides those that skops trusts.
+        version_mismatch: "refuse" a file that another version of scikit-learn saved, or "warn" (the default).
         n_jobs: threads for the trees of a forest, never more than the CPU quota; 1 when not given.
     """
 

@@ -9,7 +9,7 @@ import pytest
 
 from oipserver import ModelConfig
 from tests.conformance.callers import Caller, GrpcCaller, HttpCaller
-from tests.conformance.doors import Door, Form, GrpcDoor, HttpDoor, PlaneDoor
+from tests.conformance.doors import Door, Form, GrpcDoor, HttpDoor, PlaneDoor, StreamDoor
 from tests.conformance.models import served
 from tests.conformance.system import Served, System
 from tests.conformance.wires import Channel
@@ -51,11 +51,13 @@ def doors(system: System, channel: Channel) -> Iterator[Mapping[str, Door]]:
         for host in ("ours", "h11", "httptools")
         for form in (Form.JSON, Form.BINARY)
     }
+    http["http-generate"] = HttpDoor(system.ports["ours"], Form.JSON, "generate")
     yield {
         "data plane": PlaneDoor(system),
         **http,
         "grpc-raw": GrpcDoor(channel, Form.RAW),
         "grpc-typed": GrpcDoor(channel, Form.TYPED),
+        "grpc-stream": StreamDoor(channel, Form.RAW),
     }
     for door in http.values():
         door.close()

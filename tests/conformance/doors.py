@@ -23,6 +23,7 @@ from oipserver.grpc._generated.open_inference_pb2 import (
     InferTensorContents,
     ModelInferRequest,
     ModelInferResponse,
+    ModelStreamInferResponse,
 )
 from tests.conformance.system import System
 from tests.conformance.wires import Channel, Connection, Status, message
@@ -150,8 +151,9 @@ class PlaneDoor:
 class HttpDoor:
     """One connection that is kept, whatever is answered on it."""
 
-    def __init__(self, port: int, form: Form) -> None:
+    def __init__(self, port: int, form: Form, route: str = "infer") -> None:
         self.form = form
+        self._route = route
         self._port = port
         self._connection: Connection | None = None
 
@@ -167,7 +169,7 @@ class HttpDoor:
         if self._connection is None:
             self._connection = Connection(self._port)
         answer = self._connection.ask(
-            message("POST", f"/v2/models/{ask.model}{version}/infer", body, headers)
+            message("POST", f"/v2/models/{ask.model}{version}/{self._route}", body, headers)
         )
         if answer.headers.get("connection") == "close":
             self.close()
@@ -260,7 +262,9 @@ class GrpcDoor:
         if isinstance(result, Status):
             code = str(result.trailers["error-code"])
             return Refused(code, result.error(code))
-        response = ModelInferResponse.FromString(result)
+        return self._read(ModelInferResponse.FromString(result))
+
+    def _read(self, response: ModelInferResponse) -> Reply:
         raw = list(response.raw_output_contents)
         assert len(raw) == (len(response.outputs) if self.form is Form.RAW else 0)
         outputs = []
@@ -268,6 +272,20 @@ class GrpcDoor:
             data = elements(raw[position], one.datatype) if raw else _typed_elements(one)
             outputs.append(Output(one.name, one.datatype, list(one.shape), data))
         return Reply(response.model_name, response.model_version, response.id, outputs)
+
+
+class StreamDoor(GrpcDoor):
+    """ModelStreamInfer, with one request."""
+
+    def infer(self, ask: Ask) -> Reply | Refused:
+        [body] = self._channel.stream("ModelStreamInfer", grpc_message(ask).SerializeToString())
+        answer = ModelStreamInferResponse.FromString(body)
+        if answer.error_message:
+            told = answer.infer_response.id  # an id that is too long is told as far as it may be
+            assert told != ""
+            assert (ask.id or told).startswith(told)
+            return Refused(answer.infer_response.parameters["error_code"].string_param, answer.error_message)
+        return self._read(answer.infer_response)
 
 
 def grpc_message(ask: Ask, raw: bool = True) -> ModelInferRequest:

@@ -192,7 +192,7 @@ def test_a_grpc_error_has_the_form_of_the_contract(
 
 
 @pytest.mark.parametrize(
-    "rpc", ["ModelStreamInfer", "RepositoryIndex", "/inference.Nothing/Nothing", "/no/slash/no/sense"]
+    "rpc", ["ModelStatistics", "RepositoryIndex", "/inference.Nothing/Nothing", "/no/slash/no/sense"]
 )
 def test_an_unknown_rpc_is_unimplemented(channel: Channel, rpc: str) -> None:
     assert failed(channel.call(rpc, b"")).code is grpc.StatusCode.UNIMPLEMENTED

@@ -20,8 +20,10 @@ DOORS: Mapping[str, Form] = {
         for host in ("ours", "h11", "httptools")
         for form in (Form.JSON, Form.BINARY)
     },
+    "http-generate": Form.JSON,
     "grpc-raw": Form.RAW,
     "grpc-typed": Form.TYPED,
+    "grpc-stream": Form.RAW,
 }
 
 

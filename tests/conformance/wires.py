@@ -200,6 +200,11 @@ class Channel:
         """ModelInfer."""
         return self.call("ModelInfer", request.SerializeToString(), timeout=timeout)
 
+    def stream(self, rpc: str, *requests: bytes) -> list[bytes]:
+        """All answers of a call that is a stream."""
+        call = self._channel.stream_stream(f"/{SERVICE}/{rpc}", None, None)
+        return list(call(iter(requests), timeout=PATIENCE))
+
     def refused(self, request: ModelInferRequest) -> Status:
         """ModelInfer, which must not succeed."""
         return failed(self.infer(request))

@@ -31,7 +31,7 @@ def test_generating_again_gives_the_committed_bytes(tmp_path: Path, name: str) -
 def test_every_message_of_the_stubs_exists() -> None:
     stubs = (GENERATED / "open_inference_pb2.pyi").read_text().splitlines()
     names = [line.split("(")[0].removeprefix("class ") for line in stubs if line.startswith("class ")]
-    assert len(names) == 14
+    assert len(names) == 15
     assert all(hasattr(open_inference_pb2, name) for name in names)
 
 
@@ -66,6 +66,7 @@ def test_another_client_may_register_the_same_package() -> None:
             "model_name model_version id parameters inputs outputs raw_input_contents",
         ),
         ("ModelInferResponse", "model_name model_version id parameters outputs raw_output_contents"),
+        ("ModelStreamInferResponse", "error_message infer_response"),
     ],
 )
 def test_field_numbers_are_the_protocols(message: str, names: str) -> None:

@@ -28,7 +28,8 @@ ESTIMATOR = LogisticRegression(max_iter=1000).fit(X, y)
 
 
 def load(path: Path, **parameters: object) -> Model:
-    return SklearnRuntime().load(path, ModelConfig(name="iris", runtime="sklearn", parameters=parameters))
+    config = ModelConfig(name="iris", runtime="sklearn", trust_pickle=True, parameters=parameters)
+    return SklearnRuntime().load(path, config)
 
 
 def dump_pickle(estimator: Any, path: Path) -> None:
@@ -169,6 +170,41 @@ def test_another_version_is_reported_once(tmp_path: Path, caplog: pytest.LogCapt
     assert [record.getMessage().split(" and runs")[0] for record in caplog.records] == [
         "model 'iris' was saved with scikit-learn 0.0.1"
     ]
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+def test_another_version_is_refused_by_policy(tmp_path: Path, policy: str) -> None:
+    joblib.dump(ESTIMATOR, tmp_path / "model.joblib")
+    load(tmp_path, version_mismatch=policy)
+    (tmp_path / "model.joblib").unlink()
+    saved_by("0.0.1", tmp_path / "model.pkl")
+    if policy == "warn":
+        load(tmp_path, version_mismatch=policy)
+        return
+    with pytest.raises(
+        ValueError, match=r"saved with scikit-learn 0\.0\.1 .* pip install scikit-learn==0\.0\.1"
+    ):
+        load(tmp_path, version_mismatch=policy)
+
+
+@pytest.mark.parametrize("policy", ["never", True, ["refuse"]])
+def test_the_policy_is_one_of_two(tmp_path: Path, policy: object) -> None:
+    joblib.dump(ESTIMATOR, tmp_path / "model.joblib")
+    with pytest.raises(ValueError, match="'version_mismatch' must be 'warn' or 'refuse', got "):
+        load(tmp_path, version_mismatch=policy)
+
+
+@pytest.mark.parametrize(("name", "dump"), FORMS)
+def test_what_was_fetched_is_unpickled_when_it_is_trusted(
+    tmp_path: Path, name: str, dump: Callable[[Any, Path], Any]
+) -> None:
+    dump(ESTIMATOR, tmp_path / name)
+    config = ModelConfig("iris", "sklearn", f"https://host/{name}")
+    if name.endswith(".skops"):
+        SklearnRuntime().load(tmp_path, config)
+        return
+    with pytest.raises(ValueError, match=f"'{name}' is a pickle, which runs code .*, or use .skops"):
+        SklearnRuntime().load(tmp_path, config)
 
 
 def test_the_same_version_is_not_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
