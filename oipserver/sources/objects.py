@@ -1,8 +1,8 @@
 """Objects in a store: s3, gs, az, abfs, hf, through fsspec.
 
 Credentials and endpoints are those of each store's own library, from the environment.  A URI that ends in "/"
-or names no object is a prefix: all objects below it, by their relative names.  Objects come in ranges; what came
-once is not fetched again.  The listing, with each object's tag, says of which version it is.
+or names no object is a prefix: all objects below it, by their relative names.  Objects come in ranges; what
+came once is not fetched again.  The listing, with each object's tag, says of which version it is.
 """
 
 from __future__ import annotations
