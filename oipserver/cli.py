@@ -67,6 +67,13 @@ def _complain(text: str) -> int:
 class _Commands(click.Group):
     """`oipserver --runtime ...` is `oipserver serve --runtime ...`."""
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and os.path.exists(args[0]):
+            raise click.UsageError(f"to serve it: oipserver --runtime NAME --model-uri {args[0]}", ctx)
+        return super().resolve_command(ctx, args)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
             args = ["serve", *args]

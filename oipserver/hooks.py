@@ -29,7 +29,7 @@ from oipserver.core.messages import Array, Arrays, InferenceRequest, Parameters,
 from oipserver.core.model import Model
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.trust import require_trust
-from oipserver.core.user_code import CodeUri, import_code
+from oipserver.core.user_code import CodeUri, code_file, import_code
 
 BEFORE, BEHIND = "preprocess", "postprocess"
 
@@ -170,8 +170,8 @@ def _hook(config: ModelConfig, key: str, folder: Path, undo: ExitStack) -> _Hook
     parts = CodeUri.parse(uri) if isinstance(uri, str) else CodeUri("")
     if not parts.name:
         raise ValueError(f"parameters.{key}: expected file.py:function or module:function, got {uri!r}")
-    file = folder / parts.location
-    if parts.location and not Path(parts.location).is_absolute():
+    file = code_file(parts, folder)
+    if file is not None and not Path(parts.location).is_absolute():
         require_trust(config, file)  # it came with the model
     try:
         code = import_code(str(uri), folder)

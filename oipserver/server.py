@@ -353,7 +353,10 @@ def _listen(key: str, host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(f"{key}: cannot listen on {_join(host, port)}: {error.strerror}") from error
+        raise OSError(
+            f"{key}: cannot listen on {_join(host, port)}: {error.strerror}; "
+            f"--{key.replace('.', '-')} chooses another, 0 any free one"
+        ) from error
     return listener
 
 

@@ -234,3 +234,10 @@ def ask(line: str) -> Any:
     _, _, url, _, body = shlex.split(line)
     with urllib.request.urlopen(url, body.encode(), timeout=30) as answer:
         return json.load(answer)
+
+
+def test_a_path_alone_is_told_how_to_be_served(tmp_path: Path) -> None:
+    (tmp_path / "model.joblib").touch()
+    done = run(str(tmp_path / "model.joblib"))
+    assert done.returncode == 2
+    assert f"oipserver --runtime NAME --model-uri {tmp_path / 'model.joblib'}" in done.stderr

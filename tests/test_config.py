@@ -302,7 +302,7 @@ def test_one_error_lists_every_bad_field_of_every_source(tmp_path: Path) -> None
         f"{file}: models[0].model_uri: no such file or directory: '{tmp_path}/missing.joblib'",
         f"{file}: models[0].runtime: expected an installed runtime (sklearn), got 'sklern',"
         " did you mean 'sklearn'?",
-        f"{file}: models[2].runtime: expected an installed runtime, got nothing",
+        f"{file}: models[2].runtime: expected an installed runtime (sklearn), got nothing",
         f"{file}: models[2].model_uri: expected a local path or a URI, got nothing",
     ]
 

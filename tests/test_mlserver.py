@@ -452,6 +452,24 @@ def test_a_file_that_cannot_be_read(root: Path, name: str, text: str, problem: s
     assert problems(root)[0].startswith(f"{root / name}: {problem}")
 
 
+def test_a_path_that_is_too_long_is_a_problem_like_any_other(root: Path) -> None:
+    settings = {"implementation": SKLEARN, "parameters": {"uri": "a" * 5000}}
+    write(root / "iris" / "model-settings.json", settings)
+    (problem,) = problems(root)
+    assert "parameters.uri: no such file or directory" in problem
+
+
+def test_a_time_without_end_is_no_number(root: Path) -> None:
+    settings = {
+        "implementation": SKLEARN,
+        "max_batch_size": 8,
+        "max_batch_time": 1e308,
+    }
+    write(root / "iris" / "model-settings.json", settings)
+    (problem,) = problems(root)
+    assert "max_batch_time: expected a number, got float 1e+308" in problem
+
+
 def test_a_bad_value_names_its_place(root: Path) -> None:
     write(root / "settings.json", {"http_port": "many"})
     (problem,) = problems(root)

@@ -108,6 +108,8 @@ def inspect(path: Path, shown: str = "", pin: str = "", runtime: str = "") -> Re
     Raises:
         OSError: it cannot be read.
     """
+    if path.exists() and not (path.is_dir() or path.is_file()):  # a pipe or a device may have no end
+        raise OSError(f"'{path}' is neither a file nor a directory")
     files = files_in(path) if path.is_dir() else [path]
     sha256 = digest(path)
     report = Report(

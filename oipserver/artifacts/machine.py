@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from oipserver.artifacts.operations import Reader, Unreadable
+from oipserver.artifacts.operations import MAX_BYTES, Reader, Unreadable
 
 UNRESOLVED = "(computed while loading)"
 _DTYPE = re.compile(r"[<>=|]?[?bBhHiIlLqQuefdgcFDGSUVmMO][0-9]{0,9}")
@@ -241,13 +241,15 @@ class Machine:
             return
         if description.get("numpy_array_alignment_bytes") is not None:
             self._reader.skip(int.from_bytes(self._reader.read(1), "little"))
-        sizes = [size for size in shape if type(size) is int and size >= 0]
-        if len(sizes) != len(shape):
+        # Checked one by one: the product of long numbers would take forever.
+        sizes = [size for size in shape if type(size) is int and 0 <= size <= MAX_BYTES]
+        if len(sizes) != len(shape) or len(shape) > _MAX_RANK:
             raise Unreadable(f"an array of unknown size at offset {self._reader.position}")
         self._reader.skip(prod(sizes) * itemsize)
 
 
 _OBJECTS = -1
+_MAX_RANK = 64
 
 
 def _itemsize(dtype: object) -> int | None:

@@ -42,7 +42,8 @@ def describe(path: Path, metadata: dict[str, object], recorded: dict[str, str], 
         return
     try:
         document = yaml.safe_load(read_text(root / "MLmodel"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    # PyYAML's constructors raise what they stumble upon: KeyError for `!!bool x`, IndexError for `!!int ''`.
+    except Exception as error:
         notes.append(f"MLmodel cannot be read: {' '.join(str(error).split())}")
         return
     if not isinstance(document, dict):
@@ -71,8 +72,8 @@ def _versions(document: Mapping[str, Any], recorded: dict[str, str]) -> None:
 
 
 def _record(library: str, known: object, recorded: dict[str, str]) -> None:
-    # Nothing else is written out: aliases make a short YAML text endless.
-    if isinstance(known, str | int | float):
+    # Nothing else is written out: aliases make a short YAML text endless, and so does a hexadecimal number.
+    if isinstance(known, str | float):
         recorded[library] = str(known)
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase, BytesIO
 
 MAX_OPERATIONS = 10_000_000
 MAX_BYTES = 4 * 2**30
 # Larger arguments are the data of arrays: they are passed over.
 MAX_ARGUMENT = 16 * 2**20
+# Arguments are kept while a pickle is read, and a compressed one may hold any number of them: so much of
+# the long ones, the rest is passed over, and so much of the others.
+LONG = 2**16
+MAX_LONG = 256 * 2**20
+MAX_SHORT = 512 * 2**20
 _CHUNK = 2**20
 
 _CODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
@@ -33,12 +38,30 @@ class Skipped:
     size: int
 
 
-class Reader:
-    """A stream of bytes that ends: no more than MAX_BYTES and MAX_OPERATIONS are taken from it."""
+@dataclass(slots=True)
+class Budget:
+    """Operations that may still be read: of one file, with all that is within it."""
 
-    def __init__(self, stream: BufferedIOBase) -> None:
+    operations: int = field(default_factory=lambda: MAX_OPERATIONS)
+
+    def take(self) -> None:
+        """One operation.
+
+        Raises:
+            Unreadable: there were too many.
+        """
+        self.operations -= 1
+        if self.operations < 0:
+            raise Unreadable(f"it has more than {MAX_OPERATIONS} operations")
+
+
+class Reader:
+    """A stream of bytes that ends: no more than MAX_BYTES are taken from it."""
+
+    def __init__(self, stream: BufferedIOBase, budget: Budget) -> None:
         self._stream = stream
-        self._operations = 0
+        self._budget = budget
+        self._long = self._short = 0
         self.position = 0
 
     def read(self, size: int) -> bytes:
@@ -71,16 +94,17 @@ class Reader:
         """
         name = ""
         while name != "STOP":
-            self._operations += 1
-            if self._operations > MAX_OPERATIONS:
-                raise Unreadable(f"it has more than {MAX_OPERATIONS} operations")
+            self._budget.take()
             code = self.read(1)
             opcode = _CODES.get(code)
             if opcode is None:
                 what = f"byte {code.hex()} is no operation" if code else "it ends early"
                 raise Unreadable(f"{what} at offset {self.position - 1}")
             name = opcode.name
-            yield name, None if opcode.arg is None else self._argument(opcode.arg)
+            began = self.position
+            argument = None if opcode.arg is None else self._argument(opcode.arg)
+            self._weigh(self.position - began, argument)
+            yield name, argument
 
     def _argument(self, kind: pickletools.ArgumentDescriptor) -> object:
         length = _LENGTHS.get(kind.n or 0)
@@ -88,10 +112,20 @@ class Reader:
             return kind.reader(self)  # type: ignore[arg-type]  # it reads and reads lines, no more
         head = self.read(length)
         size = int.from_bytes(head, "little")
-        if size > MAX_ARGUMENT:
+        if size > MAX_ARGUMENT or (size > LONG and self._long + size > MAX_LONG):
             self.skip(size)
             return Skipped(size)
         return kind.reader(BytesIO(head + self.read(size)))
+
+    def _weigh(self, size: int, argument: object) -> None:
+        if isinstance(argument, Skipped):
+            return
+        if size > LONG:
+            self._long += size
+            return
+        self._short += size
+        if self._short > MAX_SHORT:
+            raise Unreadable(f"its texts and numbers are longer than {MAX_SHORT} bytes")
 
     def _advance(self, size: int) -> None:
         self.position += size

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from oipserver.artifacts.machine import UNRESOLVED, Findings, Global, Machine
-from oipserver.artifacts.operations import MAX_BYTES, Reader, Unreadable
+from oipserver.artifacts.operations import MAX_BYTES, Budget, Reader, Unreadable
 from oipserver.artifacts.verdicts import DANGEROUS, verdict
 from oipserver.core.errors import printable
 
@@ -34,7 +34,6 @@ MAX_DEPTH = 3
 _ZIP = b"PK\x03\x04"
 _NPY = b"\x93NUMPY"
 _LZ4 = b'\x04"M\x18'
-_ENDINGS = (ValueError, EOFError, OSError, OverflowError, RecursionError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(slots=True)
@@ -80,30 +79,35 @@ def scan_file(path: Path, name: str) -> list[PickleReport]:
     return [report] if _worth_telling(report, certain) else []
 
 
-def scan_stream(stream: BinaryIO, name: str) -> PickleReport:
+def scan_stream(stream: BinaryIO, name: str, budget: Budget | None = None) -> PickleReport:
     """The report of one pickle, joblib file or `.npy` file, compressed or not; `stream` can seek."""
+    budget = budget or Budget()
     findings, problem = Findings(), ""
     try:
-        _scan(stream, findings, joblib=True)
-    except Unreadable as error:
-        problem = f"cannot be read: {error}"
-    except _ENDINGS as error:
-        problem = f"cannot be read: {printable(str(error))}"
+        _scan(stream, findings, budget, joblib=True)
+    except Exception as error:  # whatever decompressors, numpy and Python's readers raise for hostile bytes
+        problem = _unreadable(error)
     if findings.joblib_arrays:
-        findings.globals |= _read_otherwise(stream)
-    nested = _scan_nested(findings, MAX_DEPTH)
+        findings.globals |= _read_otherwise(stream, budget)
+    nested = _scan_nested(findings, budget, MAX_DEPTH)
+    if budget.operations < 0:
+        problem = problem or "cannot be read: it takes too many operations"
     return PickleReport(name, sorted(findings.globals), sorted(findings.sklearn_versions), nested, problem)
 
 
-def _read_otherwise(stream: BinaryIO) -> set[Global]:
+def _unreadable(error: Exception) -> str:
+    return f"cannot be read: {printable(str(error)) or type(error).__name__}"
+
+
+def _read_otherwise(stream: BinaryIO, budget: Budget) -> set[Global]:
     """What another unpickler would execute in a joblib file: it does not pass over the arrays.
 
     Of honest files it makes nonsense, so only plain names of a dangerous kind count.
     """
     findings = Findings()
     stream.seek(0)
-    with suppress(*_ENDINGS):
-        _scan(stream, findings, joblib=False)
+    with suppress(Exception):
+        _scan(stream, findings, budget, joblib=False)
     return {
         one
         for one in findings.globals
@@ -111,12 +115,12 @@ def _read_otherwise(stream: BinaryIO) -> set[Global]:
     }
 
 
-def _scan(stream: BinaryIO, findings: Findings, joblib: bool) -> None:
+def _scan(stream: BinaryIO, findings: Findings, budget: Budget, joblib: bool) -> None:
     reader = io.BufferedReader(cast(io.RawIOBase, _opened(stream)))
     try:
         if reader.peek(8).startswith(_NPY) and not _skip_npy_header(cast(BinaryIO, reader)):
             return
-        source = Reader(reader)
+        source = Reader(reader, budget)
         Machine(source, findings, joblib).run()
         while reader.peek(1)[:1] == b"\x80":  # several in a row, as torch once wrote them
             Machine(source, findings, joblib).run()
@@ -179,20 +183,23 @@ def _scan_zip(file: BinaryIO, name: str) -> list[PickleReport]:
                 return [PickleReport(name, problem=f"cannot be read: it has {len(members)} members")]
             if sum(member.file_size for member in members) > MAX_BYTES:
                 return [PickleReport(name, problem=f"cannot be read: it unpacks to over {MAX_BYTES} bytes")]
-            return [report for member in members for report in _scan_member(archive, member, name)]
-    except (*_ENDINGS, zipfile.BadZipFile, NotImplementedError) as error:
-        return [PickleReport(name, problem=f"cannot be read: {printable(str(error))}")]
+            budget = Budget()
+            return [report for member in members for report in _scan_member(archive, member, name, budget)]
+    except Exception as error:  # as above
+        return [PickleReport(name, problem=_unreadable(error))]
 
 
-def _scan_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Iterator[PickleReport]:
+def _scan_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, budget: Budget
+) -> Iterator[PickleReport]:
     label = f"{name}!{printable(member.filename, 256)}"
     suffix = PurePosixPath(member.filename).suffix.lower()
     certain = suffix in SUFFIXES
     try:
         with archive.open(member) as stream:
-            report = scan_stream(cast(BinaryIO, stream), label)
-    except (*_ENDINGS, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        report = PickleReport(label, problem=f"cannot be read: {printable(str(error))}")
+            report = scan_stream(cast(BinaryIO, stream), label, budget)
+    except Exception as error:  # as above
+        report = PickleReport(label, problem=_unreadable(error))
         certain = True
     if _worth_telling(report, certain):
         yield report
@@ -207,16 +214,16 @@ def _looks_pickled(head: bytes) -> bool:
     return len(head) > 1 and head[0] == 0x80 and head[1] <= 5
 
 
-def _scan_nested(findings: Findings, depth: int) -> int:
+def _scan_nested(findings: Findings, budget: Budget, depth: int) -> int:
     """Add what stands in texts that are pickles themselves; how many are."""
     count = 0
     for text in findings.texts if depth else ():
         inner, complete = Findings(), True
         try:
-            Machine(Reader(io.BytesIO(text)), inner, joblib=False).run()
-        except _ENDINGS:
+            Machine(Reader(io.BytesIO(text), budget), inner, joblib=False).run()
+        except Exception:
             complete = False
         if inner.globals and (complete or _looks_pickled(text)):
-            count += 1 + _scan_nested(inner, depth - 1)
+            count += 1 + _scan_nested(inner, budget, depth - 1)
             findings.add(inner)
     return count

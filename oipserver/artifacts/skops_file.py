@@ -11,7 +11,10 @@ from pathlib import Path
 
 from oipserver.core.errors import printable
 
-MAX_SCHEMA = 256 * 2**20
+MAX_SCHEMA = 64 * 2**20
+# skops reads each array that the schema names into memory, as often as it is named.
+MAX_ARRAYS = 256 * 2**20
+MAX_RATIO = 20
 
 
 @dataclass(slots=True)
@@ -38,6 +41,7 @@ def scan_skops(path: Path, name: str) -> SkopsReport:
         schema = _schema(path)
         report.types = sorted(_types(schema))
         report.sklearn_versions = sorted(_versions(schema))
+        _check_arrays(path, schema)
         report.untrusted = _untrusted(path)
     # Whatever skops raises for a schema of no sense.
     except Exception as error:
@@ -56,6 +60,16 @@ def _schema(path: Path) -> object:
         raise ValueError("it has no schema.json") from None
     except (zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(str(error)) from None
+
+
+def _check_arrays(path: Path, schema: object) -> None:
+    """A small file may name the same array of zeros a thousand times."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+    named = (node.get("file") for node in _nodes(schema))
+    total = sum(sizes.get(file, 0) for file in named if isinstance(file, str))
+    if total > max(MAX_ARRAYS, MAX_RATIO * path.stat().st_size):
+        raise ValueError(f"its arrays unpack to {total} bytes")
 
 
 def _untrusted(path: Path) -> list[str] | None:

@@ -291,10 +291,10 @@ def _well_known(uri: Given, runtime: str) -> Given:
         return uri
     try:
         path = uris.local_path(text, uri.base)
-    except ValueError:
+        files = (path / name for name in WELL_KNOWN.get(runtime, ()))
+        return next((Given(str(file), uri.source) for file in files if file.is_file()), uri)
+    except (OSError, ValueError):  # no path at all, or one that is too long: whoever fetches it complains
         return uri
-    files = (path / name for name in WELL_KNOWN.get(runtime, ()))
-    return next((Given(str(file), uri.source) for file in files if file.is_file()), uri)
 
 
 def _batching(given: Mapping[str, Given], problems: list[str]) -> Iterator[tuple[str, Given]]:
@@ -316,7 +316,7 @@ def _number(given: Given | None, problems: list[str]) -> float:
         number = float(str(given.value))
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not math.isfinite(number * 1e6):
         problems.append(f"{given.source}: expected a number, got {shown(given.value)}")
         return 0.0
     return number

@@ -77,7 +77,7 @@ def _model(
     before = len(problems)
     values = model_values(draft.given, problems)
     problems.extend(
-        f"{draft.places[path]}: expected {MODEL_LEAVES[path].expected}, got nothing"
+        f"{draft.places[path]}: expected {_expected(path, runtimes)}, got nothing"
         for path in ("runtime", "model_uri")
         if path not in draft.given
     )
@@ -92,6 +92,11 @@ def _model(
         problems.append(f"{draft.places['name']}: the path makes no name, give one")
         return None
     return build(ModelConfig, values)
+
+
+def _expected(path: str, runtimes: Collection[str] | None) -> str:
+    installed = f" ({', '.join(sorted(runtimes))})" if path == "runtime" and runtimes else ""
+    return MODEL_LEAVES[path].expected + installed
 
 
 def _check_runtime(given: Given, runtimes: Collection[str], problems: list[str]) -> None:

@@ -6,6 +6,7 @@ A value that breaks it is UNPROCESSABLE in a request and INFERENCE_FAILED in an 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,18 +48,22 @@ class Constraint:
             return first.encode() if isinstance(first, str) else first
         if text:
             return b" " * (self.min_length or 0)
-        low = 0 if self.minimum is None else max(0, math.ceil(self.minimum))
+        low = 0 if self.minimum is None or self.minimum <= 0 else math.ceil(self.minimum)
         return low if self.maximum is None else min(low, self.maximum)
 
     def _outside(self, array: Array) -> str | None:
-        if self.minimum is not None and not (inside := array >= self.minimum).all():
+        if self.minimum is not None and not (inside := array >= _exact(self.minimum, array, math.ceil)).all():
             return f"holds {array[~inside].flat[0]}, expected at least {self.minimum}"
-        if self.maximum is not None and not (inside := array <= self.maximum).all():
+        if (
+            self.maximum is not None
+            and not (inside := array <= _exact(self.maximum, array, math.floor)).all()
+        ):
             return f"holds {array[~inside].flat[0]}, expected at most {self.maximum}"
         return None
 
     def _unknown(self, array: Array) -> str | None:
-        if self.categories and not (known := np.isin(array, np.array(self.categories))).all():
+        # Of the tensor's own type: 0.1 is another number in FP32, and large integers are none in FP64.
+        if self.categories and not (known := np.isin(array, np.array(self.categories, array.dtype))).all():
             return f"holds {array[~known].flat[0]}, expected one of {self._listed()}"
         return None
 
@@ -77,3 +82,10 @@ class Constraint:
     def _listed(self) -> str:
         listed = [f"'{printable(str(category))}'" for category in self.categories[:20]]
         return ", ".join(listed) + (" and others" if len(self.categories) > 20 else "")
+
+
+def _exact(limit: float, array: Array, to_integer: Callable[[float], int]) -> float | np.float64:
+    """The limit as a number that numpy compares with the array without rounding integers or overflow."""
+    if array.dtype.kind in "iu":
+        return to_integer(limit) if math.isfinite(limit) else limit
+    return np.float64(limit) if abs(limit) > float(np.finfo(array.dtype).max) else limit

@@ -100,7 +100,8 @@ class Contract:
             parameters=parameters,
             rows=rows,
             nbytes=sum(map(nbytes_of, inputs.values())),
-            key=_key(inputs, outputs, parameters) if self._shareable else None,
+            # Without any input nothing says how many rows several requests are.
+            key=_key(inputs, outputs, parameters) if self._shareable and inputs else None,
         )
 
     def check_again(self, work: Work, tensor: Tensor) -> Work:

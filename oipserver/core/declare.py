@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+
+import numpy as np
 
 from oipserver.core.constraint import Category, Constraint
 from oipserver.core.datatypes import BOOL, BYTES, DATATYPES, Datatype
@@ -20,6 +23,7 @@ from oipserver.core.errors import printable
 from oipserver.core.messages import TensorMetadata
 
 _MAX_RANK = 32
+_LARGEST = sys.float_info.max
 
 
 def Input(  # noqa: N802  reads as what it declares
@@ -200,6 +204,19 @@ def _check_limit(word: str, value: object, datatype: Datatype, for_text: bool, p
         raise ValueError(f"{place}: {word} must be {expected}, got {printable(value)}")
     if isinstance(value, float) and math.isnan(value):
         raise ValueError(f"{place}: {word} must be a number, got nan")
+    if not for_text:
+        lowest, highest = _range(datatype)
+        if (value > highest) if word == "minimum" else (value < lowest):
+            raise ValueError(f"{place}: {word} {printable(value)} is out of range for {datatype}")
+        if abs(value) > _LARGEST and not isinstance(value, float):
+            raise ValueError(f"{place}: {word} must be a number up to {_LARGEST}, got {printable(value)}")
+
+
+def _range(datatype: Datatype) -> tuple[float, float]:
+    """The smallest and the largest number of a datatype."""
+    if datatype.is_float:
+        return float(np.finfo(datatype.dtype).min), float(np.finfo(datatype.dtype).max)
+    return np.iinfo(datatype.dtype).min, np.iinfo(datatype.dtype).max
 
 
 def _check_categories(categories: Sequence[object], datatype: Datatype, place: str) -> None:
@@ -213,3 +230,15 @@ def _check_categories(categories: Sequence[object], datatype: Datatype, place: s
     for value in categories:
         if not isinstance(value, kinds) or (isinstance(value, bool) and datatype is not BOOL):
             raise ValueError(f"{place}: categories of {datatype} must be {expected}, got {printable(value)}")
+        if not _exists(value, datatype):
+            raise ValueError(f"{place}: there is no {printable(value)} in {datatype}")
+
+
+def _exists(value: object, datatype: Datatype) -> bool:
+    """Whether a tensor of the datatype can hold the category, or one that is rounded to it."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    lowest, highest = _range(datatype)
+    return lowest <= value <= highest

@@ -79,7 +79,8 @@ class Version:
         """
         if self.state is not ModelState.READY:
             config = self.config
-            raise NotReady(f"model '{config.name}' version '{config.version}' is {self.state.value}")
+            because = "; its ready route says why" if self.reason else ""
+            raise NotReady(f"model '{config.name}' version '{config.version}' is {self.state.value}{because}")
         return self
 
     @property

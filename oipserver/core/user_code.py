@@ -124,15 +124,10 @@ def import_code(uri: str, folder: Path) -> UserCode:
         ValueError: not a Python file, or it raises when it is imported.
     """
     parts = CodeUri.parse(uri)
-    if parts.module:
-        inside = folder / parts.module.replace(".", "/")
-        file = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
-        if not file.is_file():
-            return _installed(parts, folder)
-        root = folder
-    else:
-        file = folder / parts.location
-        root = file.parent
+    file = code_file(parts, folder)
+    if file is None:
+        return _installed(parts, folder)
+    root = folder if parts.module else file.parent
     if file.suffix != ".py":
         raise ValueError(f"'{file.name}' is not a Python file: expected file.py[:name] or module:name")
     if not file.is_file():
@@ -145,6 +140,18 @@ def import_code(uri: str, folder: Path) -> UserCode:
         package.close()
         raise
     return UserCode(module, file.name, file.absolute().parent, parts.name, package)
+
+
+def code_file(parts: CodeUri, folder: Path) -> Path | None:
+    """The file that `import_code` would run first; None for a module that is not in `folder`.
+
+    Whose code that is depends on whose the folder is.
+    """
+    if not parts.module:
+        return folder / parts.location
+    inside = folder / parts.module.replace(".", "/")
+    file = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
+    return file if file.is_file() else None
 
 
 def _installed(parts: CodeUri, folder: Path) -> UserCode:

@@ -13,6 +13,7 @@ from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 
 from oipserver import BYTES, FP64, Array, Arrays, BadRequest, Datatype, TensorMetadata
 from oipserver_mlflow.cells import Cell, Json, Number, Text, Unfit, cell_of, cell_of_dtype, fill, json_bytes
+from oipserver_mlflow.width import check_records
 
 MATRIX = "input-0"
 ROWS = "rows"
@@ -52,6 +53,11 @@ class Layout(ABC):
     @abstractmethod
     def blank(self, number: int) -> dict[str, Array]:
         """A made-up request of one row, with `number` in every place of a number."""
+
+    @property
+    def declared(self) -> int:
+        """Columns or tensors of the schema; 0 without one."""
+        return 0 if self.schema is None else len(self.schema.inputs)
 
     @property
     def has_batch_axis(self) -> bool:
@@ -177,6 +183,7 @@ class Columns(Layout):
     def _records(self, tensor: Array) -> list[dict[str, Any]]:
         """A missing text is NaN, as pandas makes it where other rows have one: neighbours change nothing."""
         records = _records(tensor)
+        check_records(records, len(self._cells))
         texts = [name for name, cell in self._cells.items() if isinstance(cell, Text)]
         for record in records:
             record.update({name: np.nan for name in texts if name in record and record[name] is None})
@@ -245,8 +252,13 @@ class Anything(Layout):
     has_batch_axis = False  # nobody knows
 
     def data(self, inputs: Arrays) -> Any:
+        if len(inputs) != 1:
+            forms = ", ".join(f"'{each.name}'" for each in (*self.inputs, *self.named_inputs))
+            raise BadRequest(f"the model takes one of {forms}, got {len(inputs)} of them")
         if ROWS in inputs:
-            return pd.DataFrame(_records(inputs[ROWS]))
+            records = _records(inputs[ROWS])
+            check_records(records, self.declared)
+            return pd.DataFrame(records)
         if TEXTS in inputs:
             return Text().decode(inputs[TEXTS]).astype(str)
         if COLUMNS in inputs:

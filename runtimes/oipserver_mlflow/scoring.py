@@ -17,6 +17,7 @@ from mlflow.types.schema import Schema
 from oipserver import Arrays, BadRequest, Parameters
 from oipserver_mlflow.inputs import Items, Layout
 from oipserver_mlflow.outputs import DOCUMENT, Form
+from oipserver_mlflow.width import check_csv, check_objects, check_split
 
 _MAX_TOLD = 300
 
@@ -44,7 +45,7 @@ class MlflowScoring:
         """
         try:
             if media_type == "text/csv":
-                return self._tensors(parse_csv_input(io.StringIO(body.decode()), self._layout.schema)), {}
+                return self._tensors(self._table(body.decode())), {}
             document = _object(body)
             return self._tensors(self._parsed(document)), _parameters(document.get("params"))
         except BadRequest:
@@ -65,6 +66,10 @@ class MlflowScoring:
         except ValueError:
             return json.dumps({"predictions": _finite(predictions)}).encode()
 
+    def _table(self, text: str) -> Any:
+        check_csv(text, self._layout.declared)
+        return parse_csv_input(io.StringIO(text), self._layout.schema)
+
     def _parsed(self, document: Mapping[str, Any]) -> Any:
         data = {name: value for name, value in document.items() if name in SUPPORTED_FORMATS}
         if len(data) != 1:
@@ -76,6 +81,9 @@ class MlflowScoring:
                     "this model was logged with type hints: its scoring path takes 'inputs' only"
                 )
             return data["inputs"]
+        ((form, content),) = data.items()
+        check = check_split if form == "dataframe_split" else check_objects
+        check(content, self._layout.declared)
         return infer_and_parse_data(data, self._layout.schema)
 
     def _tensors(self, data: Any) -> Arrays:

@@ -34,6 +34,8 @@ class Description:
 
 
 def function(
+    target: object = None,
+    /,
     *,
     inputs: Sequence[TensorMetadata] = (),
     outputs: Sequence[TensorMetadata] = (),
@@ -50,7 +52,12 @@ def function(
         per_row: the function takes one row at a time, without the first axis.
         requirements: what has to be installed, e.g. "scikit-image>=0.24".
         example: arrays by input name that can be computed, for the warm-up; zeros when there is none.
+
+    Raises:
+        TypeError: used without parentheses.
     """
+    if target is not None:
+        raise TypeError("a function needs its tensors: @function(inputs=[Input(...)], outputs=[Output(...)])")
     described = Description(inputs, outputs, batchable, per_row, requirements, example)
 
     def mark(target: F) -> F:
@@ -130,7 +137,8 @@ def _example(given: object, name: str, inputs: Sequence[TensorMetadata]) -> Mapp
     if given is None:
         return None
     known = {tensor.name: tensor for tensor in inputs}
-    if not isinstance(given, Mapping) or not given.keys() <= known.keys():
+    needed = {key for key, tensor in known.items() if not tensor.optional}
+    if not isinstance(given, Mapping) or not needed <= given.keys() <= known.keys():
         raise ValueError(f"{name}.example: expected a dict of arrays for {', '.join(known)}")
     try:
         return {key: as_declared(value, known[key]) for key, value in given.items()}

@@ -63,10 +63,11 @@ class FunctionModel(Model):
         """
         if self._infer is None:
             return self._only(inputs, parameters)
-        arrays = _own(inputs)
+        arrays = _own(inputs)  # to write into; a request's arrays may be needed again as they came
         if self._per_row:
             return self._row_by_row(self._infer, arrays, parameters)
-        return by_name(self._loop.finish(self._infer(arrays, parameters)), self.outputs)
+        # Copies again: the function may keep what it returned, and write into it at the next call.
+        return _own(by_name(self._loop.finish(self._infer(arrays, parameters)), self.outputs))
 
     def stream(
         self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters
@@ -123,8 +124,8 @@ class FunctionModel(Model):
 
 
 def _own(arrays: Arrays) -> Arrays:
-    """Copies, for the function to write into; a request's arrays may be needed again as they came."""
-    return {name: array.copy() for name, array in arrays.items()}
+    """Copies that share nothing; of a plain array, where it was a subclass."""
+    return {name: np.array(array) for name, array in arrays.items()}
 
 
 def by_name(value: object, outputs: Sequence[TensorMetadata]) -> dict[str, Array]:

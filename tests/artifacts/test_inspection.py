@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import zipfile
@@ -114,7 +115,17 @@ def test_yaml_of_a_hostile_kind_does_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["3", "[1]", "flavors: [a]", "flavors: {sklearn: 3}\nsignature: 7", "\t", "[" * 5000]
+    "content",
+    [
+        *("3", "[1]", "flavors: [a]", "flavors: {sklearn: 3}\nsignature: 7", "\t", "[" * 5000),
+        *(
+            "a: !!bool x",
+            "a: !!int ''",
+            "a: !!float ''",
+            "a: !!timestamp x",
+            "mlflow_version: 0x" + "f" * 5000,
+        ),
+    ],
 )
 def test_any_mlmodel_is_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / "MLmodel").write_text(content)
@@ -219,6 +230,28 @@ def test_a_broken_skops_file_is_told(tmp_path: Path, schema: str | None) -> None
     assert report.skops[0].problem.startswith("cannot be read: ")
     assert report.alarming
     assert "cannot be read: " in as_text(report)
+
+
+def test_what_may_have_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.joblib")
+    with pytest.raises(OSError, match="is neither a file nor a directory"):
+        inspect(tmp_path / "model.joblib")
+
+
+def test_a_small_skops_file_that_unpacks_without_end_is_told(tmp_path: Path) -> None:
+    array = (
+        '{"__class__":"ndarray","__module__":"numpy","__loader__":"NdArrayNode","type":"numpy","file":"a"}'
+    )
+    content = ",".join([array] * 30)
+    schema = (
+        '{"__class__":"list","__module__":"builtins","__loader__":"ListNode","content":[' + content + "]}"
+    )
+    file = tmp_path / "model.skops"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", schema)
+        archive.writestr("a", bytes(10 * 2**20))
+    (found,) = inspect(file).skops
+    assert found.problem == f"cannot be read: its arrays unpack to {300 * 2**20} bytes"
 
 
 def test_a_file_that_is_no_archive_is_told(tmp_path: Path) -> None:

@@ -169,6 +169,48 @@ def test_a_long_pickle_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_what_is_within_a_pickle_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "MAX_OPERATIONS", 1000)
+    within = b"\x80\x04" + b"N0" * 200 + b"N."
+    assert scan(pickle.dumps([within])).problem == ""
+    assert "too many operations" in scan(pickle.dumps([within + bytes([n]) + b"." for n in range(5)])).problem
+
+
+def test_so_do_the_members_of_an_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(operations, "MAX_OPERATIONS", 1000)
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.pkl", b"\x80\x04" + b"N0" * 200 + b"N.")
+    reports = scan_file(tmp_path / "m.zip", "m.zip")
+    assert [bool(report.problem) for report in reports] == [False, False, True]
+
+
+def test_texts_that_are_kept_have_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(operations, "MAX_SHORT", 20_000)
+    assert "longer than 20000 bytes" in scan(pickle.dumps([bytes([n]) * 200 for n in range(200)])).problem
+    monkeypatch.setattr(operations, "MAX_LONG", 100_000)
+    report = scan(pickle.dumps([*(bytes([n]) * 70_000 for n in range(9)), hostile.Bomb(tmp_path)]))
+    assert (report.problem, report.dangerous) == ("", [MKDIR])
+
+
+@pytest.mark.parametrize("count", [1, 65])
+def test_an_array_of_endless_sizes_is_told_at_once(count: int) -> None:
+    size = (
+        b"\x8b" + (2**18).to_bytes(4, "little") + b"\xff" * (2**18 - 1) + b"\x7f" if count == 1 else b"K\x01"
+    )
+    wrapper = b"\x80\x04\x8c\x13joblib.numpy_pickle\x8c\x11NumpyArrayWrapper\x93)\x81}(\x8c\x05shape("
+    dtype = b"t\x8c\x05dtype\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02f8\x85Rub."
+    assert "an array of unknown size" in scan(wrapper + size * count + dtype).problem
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': (1,\n", b"{'descr': (), 'fortran_order': 0, 'shape': ()}", b"{[]: 1}"]
+)
+def test_a_broken_header_of_a_numpy_file_is_told(header: bytes) -> None:
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    assert scan(data).problem.startswith("cannot be read: ")
+
+
 def test_the_data_of_large_arrays_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(operations, "MAX_ARGUMENT", 1000)
     data = pickle.dumps([b"a" * 2000, np.arange(1000.0), hostile.Bomb(tmp_path)])

@@ -49,3 +49,32 @@ def test_a_long_list_of_categories_is_cut() -> None:
     said = Constraint(categories=tuple(range(1000))).violation(np.array([-1]))
     assert said is not None
     assert said.endswith("'19' and others")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "dtype", "value", "said"),
+    [
+        (Constraint(maximum=2.0**53), np.uint64, 2**53 + 1, "holds 9007199254740993, expected at most"),
+        (
+            Constraint(minimum=-(2.0**53)),
+            np.int64,
+            -(2**53) - 1,
+            "holds -9007199254740993, expected at least",
+        ),
+        (Constraint(minimum=0.5), np.uint64, 0, "holds 0, expected at least 0.5"),
+        (Constraint(minimum=-1, maximum=2**70), np.uint64, 2**64 - 1, None),
+        (Constraint(minimum=float("-inf"), maximum=float("inf")), np.int64, 2**63 - 1, None),
+        (Constraint(categories=(2**53,)), np.uint64, 2**53 + 1, "holds 9007199254740993, expected one of"),
+        (Constraint(categories=(1, 2**63)), np.uint64, 2**63 + 1, "holds 9223372036854775809, expected one"),
+        (Constraint(categories=(0.1, 0.2)), np.float32, 0.1, None),
+        (Constraint(categories=(0.1, 0.2)), np.float16, 0.3, "holds 0.300048828125, expected one of"),
+        (Constraint(maximum=70_000), np.float16, 5, None),
+        (Constraint(maximum=70_000), np.float16, np.inf, "holds inf, expected at most 70000"),
+        (Constraint(maximum=1e39), np.float32, np.nan, "holds nan, expected at most"),
+    ],
+)
+def test_numbers_are_compared_as_what_they_are(
+    constraint: Constraint, dtype: type, value: float, said: str | None
+) -> None:
+    found = constraint.violation(np.array([value], dtype))
+    assert found is None if said is None else str(found).startswith(said)

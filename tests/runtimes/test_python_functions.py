@@ -13,7 +13,9 @@ import pytest
 from oipserver_python import Input, InvalidInput, Output, PythonRuntime, function
 
 from oipserver import Arrays, Model, ModelConfig
+from oipserver.core.contract import Contract
 from oipserver.core.errors import InferenceFailed
+from oipserver.core.messages import InferenceRequest
 from tests.support import PATIENCE, Plane, first_column, outcome, request, run
 
 X = [Input("x", "FP64", [-1, 2])]
@@ -98,6 +100,50 @@ def test_every_shape_of_function_is_called(plain: Callable[..., Any]) -> None:
     assert found.dtype == np.float64
     assert found.tolist() == [[2, 4], [6, 8]]
     assert given.tolist() == ROWS.tolist()
+
+
+def test_an_answer_is_not_written_into_by_the_next_call() -> None:
+    kept = np.zeros((2, 2))
+
+    def infer(x: Any) -> Any:
+        kept[:] = x
+        return kept
+
+    model = served(function(inputs=X, outputs=Y)(infer))
+    first = model.predict({"x": ROWS}, ["y"], {})
+    model.predict({"x": -ROWS}, ["y"], {})
+    assert first["y"].tolist() == ROWS.tolist()
+    model.close()
+
+
+def test_an_example_has_every_input_that_a_request_must_have() -> None:
+    @function(inputs=[*X, Input("z", "FP64", [-1, 2])], outputs=Y, example={"x": ROWS})
+    def infer(x: Any, z: Any) -> Any:
+        return x + z
+
+    with pytest.raises(ValueError, match=r"infer\.example: expected a dict of arrays for x, z"):
+        served(infer)
+
+
+def test_a_masked_array_comes_as_a_plain_one() -> None:
+    @function(inputs=X, outputs=Y)
+    def infer(x: Any) -> Any:
+        return np.ma.masked_array(x, mask=[[True, False], [False, False]])
+
+    assert type(answer(infer)["y"]) is np.ndarray
+
+
+def test_requests_without_any_input_travel_alone() -> None:
+    @function(inputs=[Input("x", "FP64", [-1, 2], optional=True)], outputs=Y, batchable=True)
+    def infer(x: Any = None) -> Any:
+        return np.zeros((1, 2)) if x is None else x
+
+    model = served(infer)
+    contract = Contract(model, "m", batched=True)
+    empty = InferenceRequest("m", [], id="", deadline=0.0)
+    assert contract.check(empty).key is None
+    assert contract.check(request(1, 2)).key is not None
+    model.close()
 
 
 def test_a_marked_function_stays_a_function() -> None:

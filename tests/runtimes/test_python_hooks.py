@@ -246,6 +246,23 @@ def test_a_hook_that_came_with_a_download_needs_trust(tmp_path: Path) -> None:
         with_hooks(lambda _: Doubler(), tmp_path, config)
 
 
+@pytest.mark.parametrize("file", ["features.py", "features/__init__.py"])
+def test_a_module_that_came_with_a_download_needs_trust(tmp_path: Path, file: str) -> None:
+    place = tmp_path / file
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("raise AssertionError('it ran')")
+    config = ModelConfig("m", "test", parameters={"preprocess": "features:clean"})
+    with pytest.raises(ValueError, match="sha256"):
+        with_hooks(lambda _: Doubler(), tmp_path, config)
+
+
+def test_an_installed_module_beside_a_download_needs_no_trust(tmp_path: Path) -> None:
+    config = ModelConfig("m", "test", parameters={"preprocess": "copy:copy"})
+    model = with_hooks(lambda _: Doubler(), tmp_path, config)
+    assert model.predict({"x": np.ones((1, 2))}, ["y"], {})["y"].tolist() == [[2.0, 2.0]]
+    model.close()
+
+
 def test_declarations_beside_a_hook_are_checked(tmp_path: Path) -> None:
     write(tmp_path, "def before(a): return a")
     tensor = {"name": "x", "datatype": "FP64", "shape": [1], "min": 3}

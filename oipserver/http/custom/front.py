@@ -26,7 +26,7 @@ from oipserver.core.errors import Fault, InternalError, MethodNotAllowed, NotRea
 from oipserver.http.custom.answer import answer_of
 from oipserver.http.custom.body import Inlet
 from oipserver.http.custom.handler import Handler
-from oipserver.http.custom.outbox import Outbox
+from oipserver.http.custom.outbox import Lost, Outbox
 from oipserver.http.door import InferSettings
 from oipserver.http.errors import STATUS, Headers, error_body, error_response, request_id_of
 from oipserver.http.outlet import Outlet
@@ -75,7 +75,7 @@ class CustomRoutes:
         """Answer one request, whatever happens; it counts as inside until it is answered."""
         inlet = Inlet(scope, receive, self._settings)
         request_id = request_id_of(scope["headers"])
-        outbox = Outbox(send, inlet, request_id)
+        outbox = Outbox(send, inlet, request_id, _connection(scope))
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "models": self._apps.models}
         admission: Admission | None = None
         code = "INTERNAL"
@@ -87,7 +87,7 @@ class CustomRoutes:
                 raise inlet.refused
             await outbox.flush()
             code = "OK" if 0 < outbox.status < HTTPStatus.INTERNAL_SERVER_ERROR else "INTERNAL"
-        except (ClientDisconnect, _Lost):
+        except (ClientDisconnect, Lost):
             code = "CANCELLED"
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             code = await _refuse(error, inlet, outbox, request_id)
@@ -146,10 +146,6 @@ def first_segment(path: str) -> str:
     return path[1:].partition("/")[0]
 
 
-class _Lost(Exception):
-    """The caller left before its answer was there."""
-
-
 class _OtherMethod(MethodNotAllowed):
     """The route takes other methods; the answer lists them."""
 
@@ -197,13 +193,19 @@ def _other_method(path: str, allowed: str) -> Serve:
     return serve
 
 
+def _connection(scope: Scope) -> Outlet | None:
+    """The writing side of the connection; None when another host serves it."""
+    connection: Outlet | None = scope.get("extensions", {}).get("oipserver.connection")
+    return connection
+
+
 async def _unless_lost(call: Awaitable[object], scope: Scope, caller: Caller) -> object:
     """What a handler returns; it is cancelled when its caller leaves, as far as it waits for something.
 
     Raises:
-        _Lost: the caller left first.
+        Lost: the caller left first.
     """
-    connection: Outlet | None = scope.get("extensions", {}).get("oipserver.connection")
+    connection = _connection(scope)
     if connection is None:  # another host's: nobody tells us
         return await call
     task = asyncio.ensure_future(call)
@@ -222,7 +224,7 @@ async def _unless_lost(call: Awaitable[object], scope: Scope, caller: Caller) ->
         return await task
     except asyncio.CancelledError:
         if lost:
-            raise _Lost from None
+            raise Lost from None
         raise
     finally:
         task.cancel()

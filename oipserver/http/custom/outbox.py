@@ -9,6 +9,11 @@ from starlette.types import Message, Send
 
 from oipserver.http.custom.body import Inlet
 from oipserver.http.errors import Headers
+from oipserver.http.outlet import Outlet
+
+
+class Lost(OSError):
+    """The caller left before its answer was there.  ASGI, "Disconnected Client": `send` raises an OSError."""
 
 
 class Outbox:
@@ -22,12 +27,13 @@ class Outbox:
         begun: something was sent, so that nothing else can be answered.
     """
 
-    def __init__(self, send: Send, inlet: Inlet, request_id: str) -> None:
+    def __init__(self, send: Send, inlet: Inlet, request_id: str, connection: Outlet | None) -> None:
         self.status = 0
         self.begun = False
         self._send = send
         self._inlet = inlet
         self._request_id = request_id
+        self._connection = connection
         self._kept: list[Message] = []
 
     async def send(self, message: Message) -> None:
@@ -35,7 +41,10 @@ class Outbox:
 
         Raises:
             PayloadTooLarge: the body was over the limit, whatever the application makes of it.
+            Lost: the caller has left; an endless answer would go on otherwise, and never let go of the loop.
         """
+        if self._connection is not None and self._connection.is_closing():
+            raise Lost
         if self._inlet.refused is not None and not self.begun:
             raise self._inlet.refused
         if message["type"] == "http.response.start":
