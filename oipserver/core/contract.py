@@ -121,7 +121,7 @@ class Contract:
             # Clients and tutorials name a single input as they like (MLServer and KServe accept that).
             return zip(tensors, self._inputs.values(), strict=True)
         names = [tensor.name for tensor in tensors]
-        declared = self._named if self._named and self._named.keys() >= set(names) else self._inputs
+        declared = self._named if names and self._named.keys() >= set(names) else self._inputs
         self._check_names(names, declared)
         brought = dict(zip(names, tensors, strict=True))
         return [(brought[name], metadata) for name, metadata in declared.items() if name in brought]

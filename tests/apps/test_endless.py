@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -13,18 +12,14 @@ from starlette.routing import Route
 
 from oipserver import App
 from tests.apps.running import AppServer
+from tests.conformance.system import Ended
 from tests.support import PATIENCE
 
 
 def test_an_endless_answer_lets_go_of_the_loop_when_its_caller_leaves() -> None:
-    ended = threading.Event()
-
     async def pieces() -> AsyncIterator[bytes]:
-        try:
-            for _ in range(10**9):  # waits for nothing but the connection
-                yield bytes(65536)
-        finally:
-            ended.set()
+        for _ in range(10**9):  # waits for nothing but the connection
+            yield bytes(65536)
 
     async def endless(request: Request) -> Response:
         return StreamingResponse(pieces())
@@ -35,5 +30,5 @@ def test_an_endless_answer_lets_go_of_the_loop_when_its_caller_leaves() -> None:
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as caller:
             caller.sendall(b"GET /api/endless HTTP/1.1\r\nHost: a\r\n\r\n")
             assert caller.recv(15) == b"HTTP/1.1 200 OK"
-        assert ended.wait(PATIENCE)
+        server.journal.wait_for(Ended("app-http", "", "CANCELLED"))
         assert server.ask("GET", "/v2/health/live").status == 200

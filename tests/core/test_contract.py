@@ -29,6 +29,7 @@ from oipserver.core.datatypes import (
 from oipserver.core.errors import BadRequest, Fault, InferenceFailed, Unprocessable
 from oipserver.core.messages import Arrays, InferenceRequest, Parameters, Scalar, Tensor, TensorMetadata
 from oipserver.core.model import Model
+from tests.support import Doubler
 
 F = TypeVar("F", bound=Fault)
 Array = npt.NDArray[Any]
@@ -638,3 +639,15 @@ def test_a_tensor_without_axes_is_not_one_with_a_batch() -> None:
     for batched in (True, False):
         work = Contract(model, "m", batched=batched).check(request)
         assert work.inputs["x"].shape == (1,)
+
+
+def test_no_tensors_at_all_miss_the_inputs_whatever_forms_there_are() -> None:
+    class Forms(Doubler):
+        platform = "test"
+        inputs = (TensorMetadata("x", FP64, (-1, 1)),)
+        named_inputs = (TensorMetadata("rows", BYTES, (-1, 1), optional=True),)
+        outputs = (TensorMetadata("y", FP64, (-1, 1)),)
+
+    request = InferenceRequest(model_name="m", inputs=(), id="", deadline=0.0)
+    with pytest.raises(BadRequest, match="model 'm' misses input 'x'"):
+        Contract(Forms(), "m", batched=True).check(request)
