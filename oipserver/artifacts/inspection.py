@@ -72,10 +72,9 @@ class Report:
 
     @property
     def alarming(self) -> bool:
-        """Whether a pickle imports what no model needs, or something cannot be read to its end."""
-        return any(one.dangerous or one.problem for one in self.pickles) or any(
-            one.problem for one in self.skops
-        )
+        """Whether a pickle imports what no model needs, or not everything could be read to its end."""
+        pickles = any(one.dangerous or one.problem for one in self.pickles)
+        return pickles or any(one.problem for one in self.skops) or self.files > MAX_FILES
 
     def as_dict(self) -> dict[str, object]:
         """The report for machines: JSON values only."""

@@ -313,3 +313,13 @@ def test_many_files_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for number in range(4):
         (tmp_path / f"{number}.txt").touch()
     assert inspect(tmp_path).notes == ["only the first 2 of 4 files were looked at"]
+
+
+def test_a_folder_of_more_files_than_are_looked_at_is_alarming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text("nothing")
+    assert not inspect(tmp_path).alarming
+    monkeypatch.setattr("oipserver.artifacts.inspection.MAX_FILES", 1)
+    assert inspect(tmp_path).alarming
