@@ -14,6 +14,7 @@ import uvloop
 from oipserver import FP64, Arrays, Model, ModelConfig, Parameters, TensorMetadata
 from oipserver.core.admission import Gate
 from oipserver.core.dataplane import DataPlane, ServerMetadata
+from oipserver.core.errors import Fault
 from oipserver.core.messages import InferenceRequest, Tensor
 from oipserver.core.observer import Observer, SilentObserver
 from oipserver.core.registry import Registry
@@ -22,6 +23,12 @@ from oipserver.core.scheduler import Budget
 T = TypeVar("T")
 
 PATIENCE = 30.0
+
+
+def faults(kind: type[Fault] = Fault) -> list[type[Fault]]:
+    """`Fault` and every fault below it that is the product's, not a test's."""
+    below = [fault for child in kind.__subclasses__() for fault in faults(child)]
+    return list(dict.fromkeys([kind, *below])) if kind.__module__.startswith("oipserver") else below
 
 
 class Doubler(Model):

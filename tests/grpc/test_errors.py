@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import grpc
 import pytest
 
 from oipserver.core import errors as core
 from oipserver.grpc import errors
-
-
-def kinds(kind: type[core.Fault] = core.Fault) -> Iterator[type[core.Fault]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from kinds(child)
+from tests.support import faults
 
 
 def test_every_kind_of_fault_has_a_status() -> None:
-    codes = {kind.code for kind in kinds()}
+    codes = {kind.code for kind in faults()}
     assert len(codes) > 10
     assert codes - set(errors.STATUS) == set()
 

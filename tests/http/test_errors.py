@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import orjson
 import pytest
 
 from oipserver.core.errors import Fault, Overloaded, UnsupportedMediaType
 from oipserver.http.errors import STATUS, UnsupportedEncoding, error_response
+from tests.support import faults
 
 
-def faults(kind: type[Fault] = Fault) -> Iterator[type[Fault]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from faults(child)
-
-
-@pytest.mark.parametrize("kind", list(dict.fromkeys(faults())))
+@pytest.mark.parametrize("kind", faults())
 def test_every_fault_has_a_status_and_the_one_body(kind: type[Fault]) -> None:
     status, headers, body = error_response(kind("why"), "id-1")
     assert status == STATUS[kind.code] >= 400
