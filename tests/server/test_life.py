@@ -149,7 +149,8 @@ def test_a_taken_port_ends_with_exit_2_and_one_line(front: str, iris: Path) -> N
         assert server.wait() == 2
     complaints = [line for line in server.output.splitlines() if " INFO " not in line]
     assert complaints == [
-        f"oipserver: {front}.port: cannot listen on 127.0.0.1:{port}: Address already in use"
+        f"oipserver: {front}.port: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        f"--{front}-port chooses another, 0 any free one"
     ]
 
 
