@@ -117,10 +117,10 @@ class Metrics(Collector):
         if self._gauges is not None:
             yield from self._gauges()
 
-    def request(self, front: str, model: str, version: str, code: str, seconds: float) -> None:
-        """One infer request is over."""
-        self._requests[front, model, version, code] += 1
-        self._request.of[front, model, version].observe(seconds)
+    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
+        """Infer requests are over."""
+        self._requests[front, model, version, code] += len(seconds)
+        self._request.of[front, model, version].observe_all(seconds)
 
     def batch(
         self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]

@@ -35,7 +35,7 @@ from oipserver.core import runtimes
 from oipserver.core.admission import Gate
 from oipserver.core.dataplane import DataPlane, ServerMetadata
 from oipserver.core.errors import NotReady
-from oipserver.core.model import Model
+from oipserver.core.model import Model, Runtime
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.registry import Load, Registry, Version
 from oipserver.core.scheduler import Budget
@@ -44,6 +44,7 @@ from oipserver.grpc.server import GrpcServer
 from oipserver.hooks import with_hooks
 from oipserver.http.app import create_app
 from oipserver.http.door import Exchange, InferSettings
+from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from oipserver.metrics import Metrics
@@ -88,13 +89,26 @@ def run_model(model: object, config: ServerConfig, on_ready: OnReady | None = No
 
 def _load_stored(sources: SourcesConfig, config: ModelConfig) -> Model:
     # What the runtime lacks is told before anything is fetched for it.
-    load = runtimes.get_runtime(config.runtime).load
+    load = _import_runtime(config.runtime).load
     fetched = fetch(replace(config, model_uri=CodeUri.parse(config.model_uri).location), sources)
     config = replace(config, trust_pickle=config.trust_pickle or fetched.trusted)
     golden = read_golden(fetched.path, config)
     model = with_hooks(partial(load, fetched.path), fetched.path, config)
     model.golden = (*model.golden, *golden)
     return model
+
+
+def _import_runtime(name: str) -> Runtime:
+    """`runtimes.get_runtime` without the collector, which would walk through each library several times.
+
+    What is imported stays: freezing it spares the collections to come.
+    """
+    gc.disable()
+    try:
+        return runtimes.get_runtime(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
@@ -229,7 +243,10 @@ class Server:
             logger.info("gRPC on %s", _join(config.host, grpc_port))
         if listener is not None:
             self._http = HttpServer(
-                self._app, _limits(config.http), partial(Exchange, self._plane, self._settings)
+                self._app,
+                _limits(config.http),
+                partial(Exchange, self._plane, self._settings),
+                Express(self._plane, self._settings),
             )
             await self._http.start(listener)
             http_port = listener.getsockname()[1]
@@ -240,6 +257,8 @@ class Server:
         loads = (self._registry.load(model) for model in self._config.models)
         versions = await asyncio.gather(*loads)
         # What was loaded stays: the collector need not walk through scikit-learn again and again.
+        if len(versions) > 1:
+            gc.unfreeze()  # one model may have left garbage behind while another one's library was frozen
         gc.collect()
         gc.freeze()
         await self._apps.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from oipserver.core.errors import NotReady
 from oipserver.core.model_config import ModelConfig
@@ -36,7 +37,7 @@ class Admission:
         gate, self._gate = self._gate, None
         if gate is not None:
             seconds = time.perf_counter() - self._started
-            gate.left(self._front, self.model, self.version, code, seconds)
+            gate.left(self._front, self.model, self.version, code, (seconds,))
 
 
 class Gate:
@@ -70,10 +71,20 @@ class Gate:
         self.in_flight += 1
         return Admission(self, front)
 
-    def left(self, front: str, model: str, version: str, code: str, seconds: float) -> None:
-        """Called by an admission when it ends."""
-        self.in_flight -= 1
-        self._observer.request(front, model, version, code, seconds)
+    def admit_together(self, requests: int) -> None:
+        """Let so many in, of which somebody else keeps account; each must be `left` once.
+
+        Raises:
+            NotReady: the server is draining.
+        """
+        if self.draining:
+            raise NotReady("the server is shutting down")
+        self.in_flight += requests
+
+    def left(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
+        """Requests that ended alike have left, each `seconds` after it came."""
+        self.in_flight -= len(seconds)
+        self._observer.requests(front, model, version, code, seconds)
         if self.draining and not self.in_flight:
             self._empty.set()
 

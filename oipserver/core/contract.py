@@ -104,8 +104,11 @@ class Contract:
             key=_key(inputs, outputs, parameters) if self._shareable and inputs else None,
         )
 
-    def check_again(self, work: Work, tensor: Tensor) -> Work:
-        """The work of a request that differs from a checked one in the values of its only tensor alone.
+    def check_again(self, work: Work, tensor: Tensor, times: int = 1) -> Work:
+        """The work of requests that differ from a checked one in the values of its only tensor alone.
+
+        Args:
+            tensor: the values of so many requests, one behind the other.
 
         Raises:
             BadRequest: a value is out of range of the declared datatype.
@@ -113,7 +116,8 @@ class Contract:
         """
         (name,) = work.inputs
         array = self._tensor(tensor, self._inputs.get(name) or self._named[name])
-        return Work({name: array}, work.outputs, work.parameters, work.rows, nbytes_of(array), work.key)
+        rows = work.rows * times
+        return Work({name: array}, work.outputs, work.parameters, rows, nbytes_of(array), work.key)
 
     def _match(self, tensors: Sequence[Tensor]) -> Iterable[tuple[Tensor, TensorMetadata]]:
         """Each tensor with its declaration, in the declared order whatever the request's is."""

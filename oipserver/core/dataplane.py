@@ -154,7 +154,7 @@ class DataPlane:
         """Queue a request that `version` has checked; as `submit`."""
 
         def answer(result: Arrays | Fault) -> None:
-            reply(result if isinstance(result, Fault) else _response(request, version, result))
+            reply(result if isinstance(result, Fault) else response(request, version, result))
 
         return version.scheduler.submit(work, request.deadline, answer)
 
@@ -183,7 +183,7 @@ class DataPlane:
             if result is None or isinstance(result, Fault):
                 reply(result, True)
             else:
-                reply(_response(request, version, result), False)
+                reply(response(request, version, result), False)
 
         return version.streams.open(work, request.deadline, sink)
 
@@ -210,7 +210,8 @@ def _describe(version: Version) -> str:
     return f"model '{version.config.name}' is {version.state.value}{because}"
 
 
-def _response(request: InferenceRequest, version: Version, arrays: Arrays) -> InferenceResponse:
+def response(request: InferenceRequest, version: Version, arrays: Arrays) -> InferenceResponse:
+    """What a version computed, as the answer to a request."""
     contract = version.contract
     outputs = [
         Tensor(name, contract.output(name).datatype, array, NUMPY_CONTENT) for name, array in arrays.items()

@@ -17,6 +17,14 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[bits >> 62 & 3]}{text[17:20]}-{text[20:]}"
 
 
+def new_ids(count: int) -> list[str]:
+    """So many ids at once, each a random UUID: they have all but the last 48 bits in common."""
+    start = new_id()[:-12]
+    bits = _generator.getrandbits(48 * count)
+    text = f"{bits:0{12 * count}x}"
+    return [start + text[position : position + 12] for position in range(0, len(text), 12)]
+
+
 def valid_request_id(text: str) -> bool:
     """Whether client text may be used as the request id in headers, trailers and logs."""
     return _VALID.fullmatch(text) is not None

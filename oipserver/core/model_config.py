@@ -47,6 +47,9 @@ class ModelConfig:
         trust_pickle: files that run code when they are loaded (pickle, joblib, cloudpickle) may be loaded.
             The server sets it for what the user named on this machine and for what matches its pin.
         runtime: the entry-point name of the runtime that loads it.
+        execution: "native" is the model's own library, "compiled" another engine as far as it was found to
+            answer the same, "auto" that where it is faster as well.  For runtimes that can compile.
+        execution_tolerance: by how much of itself a number may differ then.
         max_batch_size: rows per call of `predict`; 0 means that the model has no batch axis.
         parameters: handed to the runtime as they are.
     """
@@ -57,6 +60,8 @@ class ModelConfig:
     version: str = "1"
     sha256: str = ""
     trust_pickle: bool = False
+    execution: Literal["native", "compiled", "auto"] = "native"
+    execution_tolerance: float = 1e-6
     max_batch_size: int = 1024
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     instance_group: InstanceGroup = field(default_factory=InstanceGroup)

@@ -11,8 +11,8 @@ from oipserver.core.messages import ModelState
 class Observer(Protocol):
     """Receives facts, on the event loop, and must neither block nor raise.  Durations are seconds."""
 
-    def request(self, front: str, model: str, version: str, code: str, seconds: float) -> None:
-        """One infer request is over.
+    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
+        """Infer requests are over that ended alike; `seconds` has one entry for each.
 
         Args:
             front: "http" or "grpc".
@@ -32,7 +32,7 @@ class Observer(Protocol):
 class SilentObserver:
     """Listens to nothing; for tests and embedding."""
 
-    def request(self, front: str, model: str, version: str, code: str, seconds: float) -> None: ...
+    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None: ...
 
     def batch(
         self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]

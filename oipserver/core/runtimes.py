@@ -11,12 +11,22 @@ the runtime: when one is missing, that extra is the cure that is named.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
+from functools import lru_cache
+from importlib.metadata import (
+    Distribution,
+    EntryPoint,
+    EntryPoints,
+    PackageNotFoundError,
+    distribution,
+    entry_points,
+)
 from pathlib import Path
 from typing import cast
 
@@ -116,7 +126,7 @@ def get_demo(name: str) -> Callable[[Path], ModelConfig]:
 
 def _registered(group: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+    for entry in sorted(_scanned(_places()).select(group=group), key=lambda entry: entry.name):
         first = found.setdefault(entry.name, entry)
         if first is not entry:
             raise RuntimeUnavailable(
@@ -124,6 +134,18 @@ def _registered(group: str) -> dict[str, EntryPoint]:
                 " uninstall one of them"
             )
     return found
+
+
+@lru_cache(maxsize=1)
+def _scanned(_: object) -> EntryPoints:
+    """Everything that is registered; one file of every installed distribution is read."""
+    return entry_points()
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Where distributions are, and when one was last installed or removed there."""
+    folders = [folder or "." for folder in sys.path]
+    return tuple((folder, os.stat(folder).st_mtime_ns) for folder in folders if os.path.exists(folder))
 
 
 def _find(group: str, kind: str, name: str) -> EntryPoint:

@@ -13,6 +13,9 @@ arrival, up to `max_batch_size` rows.  A request with more rows than that, or wi
 
 Rule 4: a failed batch of several is run again by halves, so that the guilty request fails alone.  A broken
 model is not called for each of them: after enough failures in a row without one success, all have failed.
+
+Rule 5: equal requests that a front read together travel as one ticket, a `Convoy`, and count as so many.
+When it fails it disbands, and Rule 4 finds the guilty one.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from oipserver.core.batch import split
 from oipserver.core.contract import Contract, Work
@@ -41,6 +47,10 @@ _TIMER_FROM = 0.0005
 _EXPECTATION_LIFETIME = 0.05
 
 Answer: TypeAlias = Callable[[Arrays | Fault], None]
+# Takes the answer to all the members at once: a fault, or arrays with the rows of one behind the other's.
+AnswerAll: TypeAlias = Callable[[Sequence[Any], Arrays | Fault], None]
+# Takes the answer to one member.
+AnswerOne: TypeAlias = Callable[[Any, Arrays | Fault], None]
 
 
 class Budget:
@@ -52,29 +62,34 @@ class Budget:
         self.requests = 0
         self.bytes = 0
 
-    def has_room(self, nbytes: int) -> bool:
-        """Whether one more request of `nbytes` may wait."""
-        if not self.requests:
+    def has_room(self, nbytes: int, requests: int = 1) -> bool:
+        """Whether so many more requests, of `nbytes` together, may wait."""
+        if not self.requests and requests == 1:
             return True
-        return self.requests < self.max_requests and self.bytes + nbytes <= self.max_bytes
+        return self.requests + requests <= self.max_requests and self.bytes + nbytes <= self.max_bytes
 
-    def take(self, nbytes: int) -> None:
-        """One request waits."""
-        self.requests += 1
+    def take(self, nbytes: int, requests: int = 1) -> None:
+        """So many requests wait."""
+        self.requests += requests
         self.bytes += nbytes
 
-    def give_back(self, nbytes: int) -> None:
-        """One request waits no more."""
-        self.requests -= 1
+    def give_back(self, nbytes: int, requests: int = 1) -> None:
+        """So many requests wait no more."""
+        self.requests -= requests
         self.bytes -= nbytes
 
 
 class Ticket:
-    """One request inside the scheduler.  `cancel` when the caller has left."""
+    """One request inside the scheduler.  `cancel` when the caller has left.
 
-    __slots__ = ("_answer", "_scheduler", "deadline", "submitted", "work")
+    Attributes:
+        callers: how many requests it is.
+    """
+
+    __slots__ = ("_answer", "_scheduler", "callers", "deadline", "submitted", "work")
 
     def __init__(self, scheduler: Scheduler, work: Work, deadline: float, answer: Answer) -> None:
+        self.callers = 1
         self.work = work
         self.deadline = deadline
         self.submitted = time.monotonic()
@@ -102,15 +117,83 @@ class Ticket:
         except Exception:
             logger.exception("a front failed to take an answer")
 
+    def disband(self) -> list[Ticket]:
+        """The requests in it, one ticket each."""
+        return [self]
+
+
+class Convoy(Ticket):
+    """Requests of several callers, alike but for their values, that travel together (Rule 5).
+
+    Attributes:
+        members: whose they are, in the order of their rows.
+    """
+
+    __slots__ = ("_answer_one", "members")
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        work: Work,
+        deadline: float,
+        members: Sequence[Any],
+        answer_all: AnswerAll,
+        answer_one: AnswerOne,
+    ) -> None:
+        self.members = list(members)
+        super().__init__(scheduler, work, deadline, partial(answer_all, self.members))
+        self.callers = len(self.members)
+        self._answer_one = answer_one
+
+    def drop(self, member: object) -> None:
+        """One caller has left: its rows are not computed, unless that has begun."""
+        if self.gone:
+            return
+        if self.callers == 1:
+            self.cancel()
+        else:
+            self._scheduler.shrink(self, self.members.index(member))
+
+    def disband(self) -> list[Ticket]:
+        """The requests in it, one ticket each."""
+        pieces = split(self.work.inputs, [self.work.rows // self.callers] * self.callers)
+        return [
+            Ticket(self._scheduler, self._part(piece), self.deadline, partial(self._answer_one, member))
+            for member, piece in zip(self.members, pieces, strict=True)
+        ]
+
+    def _part(self, inputs: Arrays) -> Work:
+        whole, callers = self.work, self.callers
+        return Work(
+            dict(inputs),
+            whole.outputs,
+            whole.parameters,
+            whole.rows // callers,
+            whole.nbytes // callers,
+            whole.key,
+        )
+
+    def without(self, position: int) -> None:
+        """Take the rows of one member out."""
+        work = self.work
+        rows = work.rows // self.callers
+        gone = slice(position * rows, (position + 1) * rows)
+        del self.members[position]
+        work.nbytes -= work.nbytes // self.callers
+        work.rows -= rows
+        work.inputs = {name: np.delete(array, gone, axis=0) for name, array in work.inputs.items()}
+        self.callers -= 1
+
 
 class _Batch:
     """Tickets that are computed together; `trial` is shared by the halves of a failed batch."""
 
-    __slots__ = ("rows", "tickets", "trial")
+    __slots__ = ("callers", "rows", "tickets", "trial")
 
     def __init__(self, tickets: Sequence[Ticket], trial: _Trial | None = None) -> None:
         self.tickets = tickets
-        self.rows = sum(ticket.work.rows for ticket in tickets)
+        self.rows = sum([ticket.work.rows for ticket in tickets])
+        self.callers = sum([ticket.callers for ticket in tickets])
         self.trial = trial
 
 
@@ -158,6 +241,7 @@ class Scheduler:
         self._observer = observer
         self._loop = loop
         self._waiting: dict[Ticket, None] = {}
+        self._waiting_callers = 0
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._halves: deque[_Batch] = deque()
@@ -176,7 +260,7 @@ class Scheduler:
     @property
     def depth(self) -> int:
         """Requests waiting, not counting those that the model computes now."""
-        return len(self._waiting)
+        return self._waiting_callers
 
     def submit(self, work: Work, deadline: float, answer: Answer) -> Ticket:
         """Queue checked work; `answer` is called once, later, unless the ticket is cancelled.
@@ -189,29 +273,72 @@ class Scheduler:
             NotReady: this version is being unloaded.
             DeadlineExceeded: the deadline has passed already.
         """
+        ticket = Ticket(self, work, deadline, answer)
+        self._queue(ticket)
+        if self._flush_soon is None:
+            self._plan(ticket.submitted)
+        return ticket
+
+    def submit_together(
+        self,
+        work: Work,
+        deadline: float,
+        members: Sequence[Any],
+        answer_all: AnswerAll,
+        answer_one: AnswerOne,
+    ) -> Convoy:
+        """Queue the requests of several callers as one; as `submit`.
+
+        To be called at the end of a turn of the loop: where nobody else is expected the batch starts at once,
+        so that an answer may come before this returns.
+
+        Args:
+            work: the rows of all members, equally many each; its key is not None.
+            answer_all: called once with those members that are still there, unless they are answered one by
+                one: when their batch failed.
+        """
+        convoy = Convoy(self, work, deadline, members, answer_all, answer_one)
+        self._queue(convoy)
+        if self._executor.free and self._company_wait(convoy.submitted) < _TIMER_FROM:
+            self._flush()
+        else:
+            self._plan(convoy.submitted)
+        return convoy
+
+    def _queue(self, ticket: Ticket) -> None:
         if self._closed:
             raise NotReady(f"model '{self._config.name}' is being unloaded")
-        ticket = Ticket(self, work, deadline, answer)
+        work, deadline = ticket.work, ticket.deadline
         if deadline <= ticket.submitted:
             raise DeadlineExceeded("the deadline passed before the request was queued")
-        self._check_room(work.nbytes)
+        self._check_room(work.nbytes, ticket.callers)
         self._waiting[ticket] = None
-        self._waiting_rows += work.rows
-        self._waiting_bytes += work.nbytes
-        self._budget.take(work.nbytes)
+        self._count_in(ticket)
         if self._idle.is_set():
             self._idle.clear()
         if deadline < self._watch_at:
             self._watch_until(deadline)
-        if self._flush_soon is None:
-            self._plan(ticket.submitted)
-        return ticket
+
+    def has_room(self, work: Work, callers: int) -> bool:
+        """Whether so many requests with so much work together would be taken now."""
+        try:
+            self._check_room(work.nbytes, callers)
+        except Overloaded:
+            return False
+        return True
 
     def forget(self, ticket: Ticket) -> None:
         """A ticket was cancelled: give back what it held, let neighbours go on."""
         if ticket in self._waiting:
             self._take(ticket)
             self._check_idle()
+
+    def shrink(self, convoy: Convoy, position: int) -> None:
+        """One member of a convoy was cancelled; what is computed already stays as it is."""
+        if convoy in self._waiting:
+            self._count_out(convoy)
+            convoy.without(position)
+            self._count_in(convoy)
 
     async def drain(self) -> None:
         """Refuse new work and wait until nothing waits or runs."""
@@ -227,14 +354,14 @@ class Scheduler:
 
     # --- when to start a batch (Rule 2) ---
 
-    def _check_room(self, nbytes: int) -> None:
+    def _check_room(self, nbytes: int, callers: int) -> None:
         batching = self._batching
-        if len(self._waiting) >= batching.max_queue_size:
-            raise Overloaded(f"model '{self._config.name}' has {len(self._waiting)} requests waiting")
+        if self._waiting_callers + callers > batching.max_queue_size:
+            raise Overloaded(f"model '{self._config.name}' has {self._waiting_callers} requests waiting")
         # What is larger than the whole queue may wait alone; or it could never be served.
         if self._waiting and self._waiting_bytes + nbytes > batching.max_queue_bytes:
             raise Overloaded(f"model '{self._config.name}' has {self._waiting_bytes} bytes waiting")
-        if not self._budget.has_room(nbytes):
+        if not self._budget.has_room(nbytes, callers):
             raise Overloaded(
                 f"the server has {self._budget.requests} requests of {self._budget.bytes} bytes waiting"
             )
@@ -256,7 +383,7 @@ class Scheduler:
         if delay is not None:
             oldest = next(iter(self._waiting))
             return max(0.0, oldest.submitted + delay / 1e6 - now)
-        if len(self._waiting) >= self._expected or now - self._last_end > _EXPECTATION_LIFETIME:
+        if self._waiting_callers >= self._expected or now - self._last_end > _EXPECTATION_LIFETIME:
             return 0.0
         return min(MAX_COMPANY_WAIT, self._executor.costs.estimate(self._waiting_rows) / 2)
 
@@ -265,7 +392,7 @@ class Scheduler:
             if handle is not None:
                 handle.cancel()
         self._flush_soon = self._flush_later = None
-        while self._executor.free and (batch := self._next_batch()):
+        while (self._waiting or self._halves) and self._executor.free and (batch := self._next_batch()):
             self._start(batch)
             if (
                 self._flush_soon or self._flush_later
@@ -308,9 +435,21 @@ class Scheduler:
 
     def _take(self, ticket: Ticket) -> None:
         del self._waiting[ticket]
-        self._waiting_rows -= ticket.work.rows
-        self._waiting_bytes -= ticket.work.nbytes
-        self._budget.give_back(ticket.work.nbytes)
+        self._count_out(ticket)
+
+    def _count_in(self, ticket: Ticket) -> None:
+        work, callers = ticket.work, ticket.callers
+        self._waiting_callers += callers
+        self._waiting_rows += work.rows
+        self._waiting_bytes += work.nbytes
+        self._budget.take(work.nbytes, callers)
+
+    def _count_out(self, ticket: Ticket) -> None:
+        work, callers = ticket.work, ticket.callers
+        self._waiting_callers -= callers
+        self._waiting_rows -= work.rows
+        self._waiting_bytes -= work.nbytes
+        self._budget.give_back(work.nbytes, callers)
 
     # --- running it ---
 
@@ -331,10 +470,10 @@ class Scheduler:
             self._failed(batch, result)
         else:
             self._answered(batch, result)
-        waits = [started - ticket.submitted for ticket in batch.tickets]
+        waits = [started - ticket.submitted for ticket in batch.tickets for _ in range(ticket.callers)]
         self._observer.batch(self._config.name, self._config.version, batch.rows, seconds, waits)
         self._last_end = time.monotonic()
-        self._expected = len(batch.tickets) + len(self._waiting)
+        self._expected = batch.callers + self._waiting_callers
         self._plan(self._last_end)
         self._check_idle()
 
@@ -360,14 +499,16 @@ class Scheduler:
     # --- when it failed (Rule 4) ---
 
     def _failed(self, batch: _Batch, fault: Fault) -> None:
-        tickets = batch.tickets
+        # Some may have left meanwhile, and have been told why.
+        alive = [ticket for ticket in batch.tickets if not ticket.gone]
+        tickets = [each for ticket in alive for each in ticket.disband()]
         trial = batch.trial or _Trial(len(tickets))
         # Only a failing model can be broken; data at fault says nothing about the model.
         broken = isinstance(fault, InferenceFailed) and trial.model_is_broken()
         if len(tickets) > 1 and not self._batching.retry_failed:
             # Whose data was at fault is not known, and one caller's text is not for another.
             fault, broken = InferenceFailed("the batch of this request failed"), True
-        if len(tickets) == 1 or broken:
+        if len(tickets) <= 1 or broken:
             for ticket in tickets:
                 ticket.leave(fault)
             if broken:

@@ -13,22 +13,23 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from oipserver.core.errors import Fault
 from oipserver.core.memory import Memory
 from oipserver.http.cycle import Cycle
 from oipserver.http.door import Answer, Exchange, Head, compressed, parse_infer_path, read_head
-from oipserver.http.errors import Headers
+from oipserver.http.express import Express, KnownHead, Passenger
 from oipserver.http.framing import Framing
 from oipserver.http.limits import Connections
 from oipserver.http.protocol import LimitedProtocol, Phase
+from oipserver.http.turn import Turn
 
 OpenExchange: TypeAlias = Callable[[Head], Exchange]
 
 # Heads kept, and bytes of one; a head with an id of its own is never seen again.
 MAX_HEADS = 512
 MAX_HEAD = 2048
+# Bytes of a piece of a body that is kept as it came.
+_LARGE_PIECE = 4096
 _ELSEWHERE = frozenset((b"content-encoding", b"expect", b"upgrade"))
 
 
@@ -40,148 +41,80 @@ def _target(url: bytes) -> tuple[str, str | None] | None:
     return parse_infer_path(url.decode("latin-1"))
 
 
-class _Nobody:
-    """In place of the event on which no application waits."""
+class DirectCycle(Turn):
+    """One infer request as it is read, from its head on."""
 
-    def set(self) -> None:
-        return
-
-
-class DirectCycle:
-    """One infer request in its connection.  uvicorn's protocol class takes it for one of its cycles."""
-
-    __slots__ = (
-        "_body",
-        "_exchange",
-        "_protocol",
-        "disconnected",
-        "keep_alive",
-        "more_body",
-        "response_complete",
-        "response_started",
-        "target",
-    )
-
-    message_event: ClassVar[_Nobody] = _Nobody()
+    __slots__ = ("_exchange", "_pieces", "_size", "target")
 
     def __init__(
         self,
-        protocol: DirectProtocol,
+        connection: DirectProtocol,
         exchange: Exchange,
         target: tuple[str, str | None],
         keep_alive: bool,
         body: bytes | None = None,
     ) -> None:
-        self.keep_alive = keep_alive
-        self.more_body = body is None
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
-        self._protocol = protocol
-        self._exchange: Exchange | None = exchange
+        super().__init__(connection, keep_alive, more_body=body is None)
+        self._exchange = exchange
         self.target = target
-        self._body: bytes | bytearray | None = body or b""  # None when no more of it is wanted
+        # What has come of the body; None when no more of it is wanted.
+        self._pieces: list[bytes | bytearray] | None = [body] if body else []
+        self._size = 0
 
     def begin(self) -> None:
         """Its turn in the connection has come; the body may be on its way, or here."""
-        exchange = self._exchange
-        if exchange is None:
+        if self.over:
             return
+        exchange = self._exchange
         refusal = exchange.try_admit(*self.target)
         if refusal is not None:
-            self._body = None
+            self._pieces = None
             self.reply(refusal)
-        elif self._body is None:
-            self._refuse_size(exchange)
+        elif self._pieces is None:
+            self._refuse_size()
         elif not self.more_body:
             exchange.infer(self._whole(), self.reply)
 
     def feed(self, chunk: bytes) -> None:
         """A piece of the body; one too many is answered at once."""
-        body, exchange = self._body, self._exchange
-        if body is None or exchange is None:
+        pieces, exchange = self._pieces, self._exchange
+        if pieces is None or self.over:
             return
-        if len(body) + len(chunk) > exchange.body_limit:
-            self._body = None
+        self._size += len(chunk)
+        if self._size > exchange.body_limit:
+            self._pieces = None
             if exchange.admitted:
-                self._refuse_size(exchange)
-        elif not body:
-            self._body = chunk
-        elif isinstance(body, bytearray):
-            body += chunk
+                self._refuse_size()
         else:
-            self._body = bytearray(body) + chunk
+            _add(pieces, chunk)
 
     def end(self) -> None:
         """The body is whole."""
-        exchange = self._exchange
-        if exchange is not None and exchange.admitted and self._body is not None:
-            exchange.infer(self._whole(), self.reply)
+        if not self.over and self._exchange.admitted and self._pieces is not None:
+            self._exchange.infer(self._whole(), self.reply)
 
-    def lose(self) -> None:
-        """The caller has left, or is not listened to any more."""
-        exchange, self._exchange = self._exchange, None
-        self._body = None
-        self._protocol.when_writable = None
-        if exchange is not None:
-            self.disconnected = True
-            exchange.cancel()
+    def cancel(self) -> None:
+        """The caller has left."""
+        self._pieces = None
+        self._exchange.cancel()
 
-    def reply(self, answer: Answer) -> None:
-        """Write the answer, when the peer reads."""
-        protocol = self._protocol
-        if answer.encoding is not None:
-            protocol.compress(self, answer)
-        elif protocol.flow.write_paused:
-            protocol.when_writable = lambda: self.reply(answer)
-        elif self._exchange is not None:
-            self._exchange = None
-            self._write(protocol, answer)
-
-    def _refuse_size(self, exchange: Exchange) -> None:
-        self.reply(exchange.refused(exchange.too_large()))
+    def _refuse_size(self) -> None:
+        self.reply(self._exchange.refused(self._exchange.too_large()))
 
     def _whole(self) -> bytes:
         """The body, which is not kept any longer."""
-        body, self._body = self._body, None
-        return bytes(body or b"")
-
-    def _write(self, protocol: DirectProtocol, answer: Answer) -> None:
-        self.response_started = True
-        keep_alive = self.keep_alive and not protocol.shared.closing
-        if self.more_body and not protocol.rest_is_small():
-            keep_alive = False
-        protocol.outlet.write(_message(answer, protocol.server_state.default_headers, keep_alive))
-        self.response_complete = True
-        if not keep_alive:
-            protocol.outlet.close()
-        protocol.on_response_complete()
+        pieces, self._pieces = self._pieces, None
+        return b"".join(pieces or ())
 
 
-def _message(answer: Answer, defaults: Headers, keep_alive: bool) -> bytes:
-    parts = [STATUS_LINE[answer.status]]
-    for name, value in defaults:
-        parts += (name, b": ", value, b"\r\n")
-    for name, value in answer.headers:
-        parts += (name, b": ", value, b"\r\n")
-    if not keep_alive:
-        parts.append(b"connection: close\r\n")
-    parts += (b"content-length: %d\r\n\r\n" % len(answer.body), answer.body)
-    return b"".join(parts)
-
-
-@dataclass(slots=True)
-class KnownHead:
-    """What a head of an infer request says, once it was parsed and checked.
-
-    Attributes:
-        target: model and version.
-        body_length: bytes behind the head.
-    """
-
-    head: Head
-    target: tuple[str, str | None]
-    body_length: int
+def _add(pieces: list[bytes | bytearray], chunk: bytes) -> None:
+    """Large pieces are copied once, when all are there; small ones melt, or each would cost an object."""
+    if not pieces or len(chunk) >= _LARGE_PIECE:
+        pieces.append(chunk)
+    elif isinstance(last := pieces[-1], bytearray):
+        last += chunk
+    else:
+        pieces.append(bytearray(chunk))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,10 +123,12 @@ class InferConnections(Connections):
 
     Attributes:
         open_exchange: makes an `Exchange` for a request.
+        express: takes those whose head is known.
         heads: what their callers send again and again.
     """
 
     open_exchange: OpenExchange
+    express: Express
     heads: Memory[KnownHead] = field(default_factory=lambda: Memory(MAX_HEADS))
 
 
@@ -215,29 +150,39 @@ class DirectProtocol(LimitedProtocol):
         if waiting is not None:
             waiting()
 
-    def _feed(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         """Parse; but a packet that is a known head and its body needs no parser.
 
         The parser, which stands between two messages, would say what it said of the same bytes before.
         """
-        if type(data) is not bytes or self._phase is not Phase.BETWEEN or self._running or self._fruitless:
-            super()._feed(data)
-            return
-        end = data.find(b"\r\n\r\n") + 4
-        known = self.shared.heads.get(data[:end])
-        if known is not None and len(data) - end == known.body_length:
-            self._take(known, data[end:])
-        else:
-            before = self.cycle
-            super()._feed(data)
-            if self.cycle is not before:
-                self._remember(data, end)
+        if self._quiet:
+            end = data.find(b"\r\n\r\n") + 4
+            known = self.shared.heads.get(data[:end])
+            if known is not None and len(data) - end == known.body_length:
+                self._quiet = False
+                self.patience.received += len(data)
+                passenger = Passenger(self, known, data[end:])
+                self._running = self.cycle = passenger  # type: ignore[assignment]  # taken for one of uvicorn's
+                self.shared.express.add(passenger)
+                return
+        LimitedProtocol.data_received(self, data)
 
-    def _take(self, known: KnownHead, body: bytes) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Parse, and remember the head of a request that came whole and alone."""
+        before, fresh = self.cycle, self._phase is Phase.BETWEEN and not self._fruitless
+        super()._feed(data)
+        if fresh and self.cycle is not before and type(data) is bytes:
+            self._remember(data, data.find(b"\r\n\r\n") + 4)
+
+    def ride_alone(self, passenger: Passenger) -> None:
+        """Answer a request with a known head by itself."""
+        known = passenger.known
         exchange = self.shared.open_exchange(known.head)
-        cycle = DirectCycle(self, exchange, known.target, keep_alive=True, body=body)
-        self.cycle = cycle  # type: ignore[assignment]  # taken for one of uvicorn's
-        self._begin(cycle)  # type: ignore[arg-type]
+        cycle = DirectCycle(self, exchange, known.target, keep_alive=True, body=passenger.body)
+        if self.cycle is passenger:  # type: ignore[comparison-overlap]  # nothing has come behind it
+            self.cycle = cycle  # type: ignore[assignment]  # taken for one of uvicorn's
+        self._running = cycle  # type: ignore[assignment]
+        cycle.begin()
 
     def _remember(self, data: bytes, end: int) -> None:
         """Keep the head of an infer request that came whole, alone and in one packet."""
@@ -251,7 +196,8 @@ class DirectProtocol(LimitedProtocol):
             and end <= MAX_HEAD
             and self.shared.heads.wants_more()
         ):
-            self.shared.heads.add(data[:end], KnownHead(head, cycle.target, frame.body_length))
+            plain = head.header_length is None and not head.content_type.startswith("multipart/")
+            self.shared.heads.add(data[:end], KnownHead(head, cycle.target, frame.body_length, plain))
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, for whoever reads it."""
@@ -269,15 +215,15 @@ class DirectProtocol(LimitedProtocol):
         if isinstance(cycle, DirectCycle):
             cycle.end()
 
-    def compress(self, cycle: DirectCycle, answer: Answer) -> None:
+    def compress(self, turn: Turn, answer: Answer) -> None:
         """Compress an answer and write it then, on a thread where it is large."""
         self._compressing = self.loop.create_task(compressed(answer))
-        self._compressing.add_done_callback(lambda done: self._compressed(cycle, done))
+        self._compressing.add_done_callback(lambda done: self._compressed(turn, done))
 
-    def _compressed(self, cycle: DirectCycle, done: asyncio.Task[Answer]) -> None:
+    def _compressed(self, turn: Turn, done: asyncio.Task[Answer]) -> None:
         self._compressing = None
         if not done.cancelled():
-            cycle.reply(done.result())
+            turn.reply(done.result())
 
     def _new_cycle(self, frame: Framing) -> Cycle:
         target = _target(self.url) if self.parser.get_method() == b"POST" else None

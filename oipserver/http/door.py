@@ -30,7 +30,7 @@ from oipserver.core.scheduler import Ticket
 from oipserver.http import compression
 from oipserver.http.errors import Headers, error_response
 from oipserver.http.template import read_json
-from oipserver.http.wire import Envelope, Plan, decode_raw_request, decode_request, encode_response
+from oipserver.http.wire import Body, Envelope, Plan, decode_raw_request, decode_request, encode_response
 
 logger = logging.getLogger("oipserver.http")
 
@@ -147,6 +147,17 @@ async def compressed(answer: Answer) -> Answer:
     return answer
 
 
+def ok_answer(body: Body, request_id: str, accept_encoding: str) -> Answer:
+    """The answer with an encoded response, in the best coding that its caller takes."""
+    headers: Headers = [(b"content-type", body.content_type), (b"x-request-id", request_id.encode())]
+    if body.header_length is not None:
+        headers.append((b"inference-header-content-length", b"%d" % body.header_length))
+    encoding = None
+    if len(body.data) >= COMPRESS_FROM and accept_encoding:
+        encoding = compression.negotiate(accept_encoding)
+    return Answer(200, headers, body.data, encoding)
+
+
 class Exchange:
     """One request and its answer.
 
@@ -173,7 +184,6 @@ class Exchange:
 
     _envelope: Envelope
     _plan: Plan
-    _reply: Reply
     _version: Version
 
     def __init__(self, plane: DataPlane, settings: InferSettings, head: Head) -> None:
@@ -185,6 +195,7 @@ class Exchange:
         self.body_limit = settings.max_json_bytes if json_alone else settings.max_body_bytes
         self.admitted = False
         self._admission: Admission | None = None
+        self._reply: Reply | None = None
         self._ticket: Ticket | None = None
 
     def admit(self, model: str, version: str | None) -> None:
@@ -248,15 +259,16 @@ class Exchange:
         try:
             self._submit(body)
         except Fault as fault:
-            reply(self.refused(fault))
+            self._hand_over(self.refused(fault))
         except Exception:
             logger.exception("request %s failed", self.request_id)
-            reply(self.refused(InternalError("internal error")))
+            self._hand_over(self.refused(InternalError("internal error")))
 
     def cancel(self) -> None:
         """The caller has left: free its place, answer nobody."""
         if self._ticket is not None:
             self._ticket.cancel()
+        self._reply = None
         self._finish("CANCELLED")
 
     def refused(self, fault: Fault) -> Answer:
@@ -288,21 +300,18 @@ class Exchange:
         except Exception:
             logger.exception("the answer to request %s could not be encoded", self.request_id)
             answer = self.refused(InternalError("internal error"))
-        self._reply(answer)
+        self._hand_over(answer)
+
+    def _hand_over(self, answer: Answer) -> None:
+        """Once, and not kept: whoever takes it may hold on to this exchange."""
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply(answer)
 
     def _encoded(self, response: InferenceResponse) -> Answer:
         body = encode_response(response, self._plan)
-        headers: Headers = [
-            (b"content-type", body.content_type),
-            (b"x-request-id", self.request_id.encode()),
-        ]
-        if body.header_length is not None:
-            headers.append((b"inference-header-content-length", b"%d" % body.header_length))
-        encoding = None
-        if len(body.data) >= COMPRESS_FROM and self.head.accept_encoding:
-            encoding = compression.negotiate(self.head.accept_encoding)
         self._finish("OK")
-        return Answer(200, headers, body.data, encoding)
+        return ok_answer(body, self.request_id, self.head.accept_encoding)
 
     def _finish(self, code: str) -> None:
         if self._admission is not None:

@@ -90,6 +90,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._limits = self.shared.limits
         self._alarm = Alarm(self.loop, self._overdue)
         self._running: Cycle | None = None
+        # Between two requests, with nothing left to be done: what comes next begins a request.
+        self._quiet = False
         self._held = bytearray()
         self._refusal: bytes | None = None
         # The last head as it came, and what it said.
@@ -119,6 +121,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif over > 0:
             self._refuse(Overloaded(f"the server has {self._limits.max_connections} connections, its limit"))
         else:
+            self._quiet = True
             self._idle_since = self.loop.time()
             self._set_alarm(self._limits.keep_alive_timeout)
 
@@ -154,6 +157,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refusal is not None or self.outlet.lingering:
             self.outlet.drop(len(data))
             return
+        self._quiet = False
         self.patience.received += len(data)
         if self.pipeline or self._held:
             self._held += data
@@ -169,13 +173,20 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- reading -------------------------------------------------------------------------------------------
 
     def _feed_pieces(self, data: memoryview) -> None:
-        for start in range(0, len(data), _PIECE):
-            if self._is_deaf():
-                return
+        start = 0
+        while start < len(data) and not self._is_deaf():
             if self.pipeline:
                 self._held += data[start:]
                 return
-            self._feed(data[start : start + _PIECE])
+            end = start + max(_PIECE, self._body_left())
+            self._feed(data[start:end])
+            start = end
+
+    def _body_left(self) -> int:
+        """Bytes of the body that are still to come, and can hold no other request; 0 where nobody knows."""
+        if self._phase is not Phase.BODY or self._body_length is None:
+            return 0
+        return self._body_length - self._body_bytes
 
     def _feed(self, data: bytes | memoryview) -> None:
         self._fruitless += len(data)  # and back to 0 in the callbacks
@@ -347,11 +358,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._listen()
         elif self._refusal is not None:
             self._hang_up(self._refusal)
-        else:
+        elif self._held or self.flow.read_paused or self._phase is not Phase.BETWEEN:
             if self._phase is not Phase.BETWEEN:
                 self._set_alarm(0)  # its clock may have been started behind that of an idle connection
             if self._held or self.flow.read_paused:
                 self._listen()
+        else:
+            self._quiet = True
 
     def _listen(self) -> None:
         """Nothing waits in line any more: take what was held, then read on."""

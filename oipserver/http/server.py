@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from oipserver.http.direct import DirectProtocol, InferConnections, OpenExchange
+from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.protocol import LimitedProtocol, limited_protocol
 
@@ -33,10 +34,13 @@ class HttpServer:
     Args:
         app: answers everything that `open_exchange` does not.
         open_exchange: the infer door, from a request's headers.
+        express: the infer door for requests with heads that are known.
     """
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits, open_exchange: OpenExchange) -> None:
-        self._connections = InferConnections(limits, open_exchange=open_exchange)
+    def __init__(
+        self, app: ASGIApp, limits: HttpLimits, open_exchange: OpenExchange, express: Express
+    ) -> None:
+        self._connections = InferConnections(limits, open_exchange=open_exchange, express=express)
         self._state = ServerState()
         self._config = uvicorn.Config(
             app,

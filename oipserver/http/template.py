@@ -13,15 +13,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 import orjson
 
 from oipserver.core.codec import decode_known_list
 from oipserver.core.contract import Contract, Work
-from oipserver.core.messages import InferenceRequest, Tensor
+from oipserver.core.errors import BadRequest
+from oipserver.core.memory import Memory
+from oipserver.core.messages import Array, InferenceRequest, Tensor
 from oipserver.core.reserved import Reserved, read_parameters
+from oipserver.http.form import Form
 from oipserver.http.wire import LARGE, Envelope, Plan, decode_request, new_request
 
 # Learning takes longer than reading; a body of many numbers has little to gain from it.
@@ -31,10 +36,11 @@ _ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,64})"\s*,', re.ASCII)
 _DATA = b'"data":'
 _HOLE = "\0the data"
 _HOLE_TEXT = orjson.dumps(_HOLE)
+_NUMBERS = b"0123456789+-.eE, \t\r\n"
 _read_value = json.JSONDecoder().raw_decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Template:
     """A checked document around its data.
 
@@ -42,6 +48,7 @@ class Template:
         suffix: the bytes behind the data.
         request: what the document asks for.
         work: what the contract made of that.
+        form: how its last answer looked, where that is known.
     """
 
     suffix: bytes
@@ -49,6 +56,31 @@ class Template:
     reserved: Reserved
     plan: Plan
     work: Work
+    form: Form | None = None
+
+    @property
+    def tensor(self) -> Tensor:
+        """The only one."""
+        return self.request.inputs[0]
+
+    @property
+    def may_ride(self) -> bool:
+        """Whether requests like it may be read together: numbers, whose rows the model computes together."""
+        return self.work.key is not None and self.tensor.datatype.dtype.kind in "fiu"
+
+
+@dataclass(slots=True)
+class Match:
+    """A body that fits a template.
+
+    Attributes:
+        body_id: the id in front, or None.
+        data: the JSON text in the hole.
+    """
+
+    template: Template
+    body_id: str | None
+    data: bytes
 
 
 Read: TypeAlias = tuple[InferenceRequest, Plan, Work]
@@ -61,43 +93,92 @@ def read_json(body: bytes, envelope: Envelope, contract: Contract) -> Read:
         BadRequest: whatever is malformed, or not this model's.
         Unprocessable: NaN or infinity where the model refuses them.
     """
-    found = _ID.match(body) if len(body) < LARGE else None
-    body_id, rest = (None, body) if found is None else (found[1].decode(), b"{" + body[found.end() :])
-    if (known := _recognize(rest, body_id, envelope, contract)) is not None:
+    match = recognize(body, contract.memory)
+    if match is not None and (known := _read_again(match, envelope, contract)) is not None:
         return known
     request, plan = decode_request(body, None, envelope)
     read = request, plan, contract.check(request)
-    _learn(rest, read, contract)
+    _learn(body, read, contract)
     return read
 
 
-def _recognize(body: bytes, body_id: str | None, envelope: Envelope, contract: Contract) -> Read | None:
-    """The request, if it fits a template; None when it must be read from the beginning."""
-    start = body.find(_DATA) + len(_DATA)
-    template: Template | None = contract.memory.get(body[:start])
-    if template is None or len(body) >= LARGE or not body.endswith(template.suffix, start):
+def recognize(body: bytes, memory: Memory[Template]) -> Match | None:
+    """The template that a body fits; None when it must be read from the beginning."""
+    if len(body) >= LARGE:
+        return None
+    body_id, rest = _split_id(body)
+    start = rest.find(_DATA) + 7
+    template = memory.get(rest[:start])
+    if template is None or not rest.endswith(template.suffix, start):
+        return None
+    return Match(template, body_id, rest[start : len(rest) - len(template.suffix)])
+
+
+def decode_together(matches: Sequence[Match]) -> Array | None:
+    """The values of matches of one template, as rows one behind the other; None when one needs a closer look.
+
+    Each must be a flat list of numbers, or one row as a list in a list.  So nothing but our own brackets and
+    commas can stand between the numbers of two callers, and every caller has as many as the template says.
+    """
+    tensor = matches[0].template.tensor
+    shape = tensor.data.shape
+    single_row = len(shape) == 2 and shape[0] == 1
+    lists = [_inside(match.data, single_row) for match in matches]
+    if b"".join(lists).translate(None, _NUMBERS):
         return None
     try:
-        values = orjson.loads(body[start : len(body) - len(template.suffix)])
+        values = orjson.loads(b"[[" + b"],[".join(lists) + b"]]")
+    except orjson.JSONDecodeError:
+        return None
+    size = tensor.data.size
+    if set(map(len, values)) != {size}:
+        return None
+    together, total = (len(values) * shape[0], *shape[1:]), len(values) * size
+    try:
+        return decode_known_list(
+            list(chain.from_iterable(values)), tensor.datatype, together, total, tensor.name
+        )
+    except BadRequest:
+        return None
+
+
+def _inside(text: bytes, single_row: bool) -> bytes:
+    """The numbers in a list; whatever is no such list keeps its brackets, and is found out by them."""
+    if single_row and text.startswith(b"[[") and text.endswith(b"]]"):
+        return text[2:-2]
+    return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else b"?"
+
+
+def _split_id(body: bytes) -> tuple[str | None, bytes]:
+    found = _ID.match(body) if b'"id"' in body[:12] else None
+    return (None, body) if found is None else (found[1].decode(), b"{" + body[found.end() :])
+
+
+def _read_again(match: Match, envelope: Envelope, contract: Contract) -> Read | None:
+    try:
+        values = orjson.loads(match.data)
     except orjson.JSONDecodeError:
         return None
     if type(values) is not list:
         return None
-    (like,) = template.request.inputs
+    template, like = match.template, match.template.tensor
     shape, size = like.data.shape, like.data.size
     array = decode_known_list(values, like.datatype, shape, size, like.name)
     tensor = Tensor(like.name, like.datatype, array)
-    request = new_request(envelope, (tensor,), template.reserved, body_id, template.request.outputs)
+    request = new_request(envelope, (tensor,), template.reserved, match.body_id, template.request.outputs)
     return request, template.plan, contract.check_again(template.work, tensor)
 
 
 def _learn(body: bytes, read: Read, contract: Contract) -> None:
     """Keep what was found out about an accepted JSON request, where the next one may be like it."""
-    start = body.find(_DATA) + len(_DATA)
-    if len(body) > MAX_BODY or len(read[0].inputs) != 1 or start < len(_DATA) or not body.isascii():
+    if len(body) > MAX_BODY or len(read[0].inputs) != 1 or not body.isascii():
         return
-    if contract.memory.wants_more() and (template := _template(body, start, *read)) is not None:
-        contract.memory.add(body[:start], template)
+    _, rest = _split_id(body)
+    start = rest.find(_DATA) + len(_DATA)
+    if start < len(_DATA):
+        return
+    if contract.memory.wants_more() and (template := _template(rest, start, *read)) is not None:
+        contract.memory.add(rest[:start], template)
 
 
 def _template(body: bytes, start: int, request: InferenceRequest, plan: Plan, work: Work) -> Template | None:

@@ -24,6 +24,7 @@ from oipserver.apps.services import services_of
 from oipserver.grpc.server import GrpcServer
 from oipserver.http.app import create_app
 from oipserver.http.door import Exchange, InferSettings
+from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from tests.conformance.system import Journal
@@ -174,7 +175,12 @@ class AppServer:
         self._end = asyncio.Event()
         self.models.bind(self.loop)
         async with self.plane:
-            front = HttpServer(self._app, HttpLimits(), partial(Exchange, self.plane.data, self._settings))
+            front = HttpServer(
+                self._app,
+                HttpLimits(),
+                partial(Exchange, self.plane.data, self._settings),
+                Express(self.plane.data, self._settings),
+            )
             listener = socket.create_server(("127.0.0.1", 0))
             listener.setblocking(False)
             self.port = listener.getsockname()[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from oipserver.core.scheduler import Budget
 from oipserver.grpc.server import GrpcServer
 from oipserver.http.app import create_app
 from oipserver.http.door import Exchange, InferSettings
+from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from oipserver.metrics import Metrics
@@ -55,11 +56,11 @@ class Journal(Metrics):
         self._ended: list[Ended] = []
         self._changed = threading.Condition()
 
-    def request(self, front: str, model: str, version: str, code: str, seconds: float) -> None:
-        """One infer request is over."""
-        super().request(front, model, version, code, seconds)
+    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
+        """Infer requests are over."""
+        super().requests(front, model, version, code, seconds)
         with self._changed:
-            self._ended.append(Ended(front, model, code))
+            self._ended += [Ended(front, model, code)] * len(seconds)
             self._changed.notify_all()
 
     def clear(self) -> None:
@@ -190,7 +191,9 @@ class System:
     async def _open(self) -> tuple[HttpServer, list[uvicorn.Server], GrpcServer]:
         settings = InferSettings(MAX_JSON, MAX_BODY, PATIENCE)
         app = create_app(self.plane, settings, self.journal.exposition)
-        http = HttpServer(app, self._limits, partial(Exchange, self.plane, settings))
+        http = HttpServer(
+            app, self._limits, partial(Exchange, self.plane, settings), Express(self.plane, settings)
+        )
         await http.start(self._listener("ours"))
         hosts = [
             uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_config=None, access_log=False)),

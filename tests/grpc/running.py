@@ -52,9 +52,9 @@ class Log(SilentObserver):
     def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
 
-    def request(self, front: str, model: str, version: str, code: str, seconds: float) -> None:
+    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
         assert front == "grpc"
-        self.ended.append((model, code))
+        self.ended += [(model, code)] * len(seconds)
 
 
 class Running:

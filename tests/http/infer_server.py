@@ -17,6 +17,7 @@ from oipserver import FP64, Arrays, Model, Parameters, TensorMetadata
 from oipserver.http.app import create_app
 from oipserver.http.direct import OpenExchange
 from oipserver.http.door import Exchange, InferSettings
+from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.protocol import LimitedProtocol
 from oipserver.http.server import HttpServer
@@ -161,7 +162,9 @@ class InferServer:
         self._end = asyncio.Event()
         async with self.plane:
             app = create_app(self.plane.data, self.settings, self.journal.exposition)
-            self.http = HttpServer(app, self._limits, self._open_exchange)
+            self.http = HttpServer(
+                app, self._limits, self._open_exchange, Express(self.plane.data, self.settings)
+            )
             listener = socket.create_server(("127.0.0.1", 0), backlog=128)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self.port = listener.getsockname()[1]

@@ -23,9 +23,12 @@ import orjson
 import pytest
 import zstandard
 
+from oipserver.core.scheduler import Ticket
 from oipserver.http.direct import DirectCycle
 from oipserver.http.door import Exchange, Head
+from oipserver.http.express import Party
 from oipserver.http.limits import HttpLimits
+from oipserver.http.turn import Turn
 from tests.conformance.system import Ended
 from tests.conformance.wires import chunked, head, message
 from tests.http.echo import Answer, Client
@@ -976,7 +979,7 @@ def test_a_bug_of_ours_is_a_500(bug: str) -> None:
 
 def test_requests_leave_nothing_for_the_garbage_collector(server: InferServer, client: Client) -> None:
     def alive() -> int:
-        return sum(isinstance(each, DirectCycle | Exchange) for each in gc.get_objects())
+        return sum(isinstance(each, Turn | Party | Exchange | Ticket) for each in gc.get_objects())
 
     check_good(client)
     gc.collect()

@@ -57,8 +57,8 @@ class Counted(SilentObserver):
     def __init__(self) -> None:
         self.codes: list[tuple[str, str]] = []
 
-    def request(self, front: str, model: str, version: str, code: str, seconds: float) -> None:
-        self.codes.append((model, code))
+    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
+        self.codes += [(model, code)] * len(seconds)
 
 
 class Client:

@@ -1,0 +1,332 @@
+"""Infer requests that come in one turn of the event loop and are alike go through the server together.
+
+Under load most requests are copies of an earlier one with other numbers.  Those that the loop reads in one
+turn are decoded in one call, checked in one, queued as one (`Convoy`), computed together in any case, and
+encoded and counted in one go.  What is left for each of them alone is to be recognized, an id, and a write.
+
+Whatever is out of the ordinary gets off before that, and goes by the door that takes one request at a time:
+a document that is not known, a value that is refused, a queue that is full, a server that drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import Protocol, TypeAlias
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from oipserver.core.batch import split
+from oipserver.core.contract import Work
+from oipserver.core.dataplane import DataPlane, response
+from oipserver.core.errors import BadRequest, Fault, InternalError
+from oipserver.core.ids import new_id, new_ids
+from oipserver.core.messages import Arrays, InferenceResponse, Tensor
+from oipserver.core.registry import Version
+from oipserver.core.scheduler import Convoy
+from oipserver.http.door import COMPRESS_FROM, Answer, Head, InferSettings, ok_answer
+from oipserver.http.errors import error_response
+from oipserver.http.form import Form, form_of
+from oipserver.http.template import Match, Template, decode_together, recognize
+from oipserver.http.turn import Connection, Turn
+from oipserver.http.wire import Body, encode_response
+
+logger = logging.getLogger("oipserver.http")
+
+Target: TypeAlias = tuple[str, str | None]
+
+_LENGTHS = [b"\r\ncontent-length: %d\r\n\r\n" % length for length in range(COMPRESS_FROM)]
+
+
+@dataclass(slots=True, eq=False)
+class KnownHead:
+    """What a head of an infer request says, once it was parsed and checked.
+
+    Attributes:
+        target: model and version.
+        body_length: bytes behind the head.
+        plain: they are JSON, and no more of it than is read.
+    """
+
+    head: Head
+    target: Target
+    body_length: int
+    plain: bool
+
+
+class Platform(Connection, Protocol):
+    """A connection that takes a request back."""
+
+    def ride_alone(self, passenger: Passenger) -> None:
+        """Answer one request by itself."""
+
+
+class Passenger(Turn):
+    """One request with a known head, from its packet to its answer.
+
+    Attributes:
+        arrived: when it came, by `time.perf_counter`.
+        match: the template that its body fits, once that is known.
+        body_id: the id in the answer's document; `header_id` the one in its headers.
+    """
+
+    __slots__ = ("arrived", "body", "body_id", "connection", "header_id", "known", "match", "party")
+
+    match: Match
+    body_id: bytes
+    header_id: bytes
+
+    def __init__(self, connection: Platform, known: KnownHead, body: bytes) -> None:
+        self._connection = self.connection = connection
+        self.known = known
+        self.body = body
+        self.arrived = time.perf_counter()
+        self.party: Party | None = None
+        self.response_started = self.response_complete = self.disconnected = self.over = False
+        self.keep_alive = True
+        self.more_body = False
+
+    def board(self, version: Version) -> bool:
+        """Whether it can go together with others like it."""
+        if not self.known.plain:
+            return False
+        match = recognize(self.body, version.contract.memory)
+        if match is None or not match.template.may_ride:
+            return False
+        self.match = match
+        return True
+
+    def cancel(self) -> None:
+        """The caller has left."""
+        if self.party is not None:
+            self.party.drop(self)
+
+    def answer(self, body: Body) -> Answer:
+        """A good answer."""
+        return ok_answer(body, self.header_id.decode(), self.known.head.accept_encoding)
+
+    def refused(self, fault: Fault) -> Answer:
+        """The answer that says what was wrong."""
+        return Answer(*error_response(fault, self.header_id.decode()))
+
+
+class Express:
+    """Gathers what comes in one turn of the loop, and sends it on at its end."""
+
+    def __init__(self, plane: DataPlane, settings: InferSettings) -> None:
+        self._plane = plane
+        self._settings = settings
+        self._waiting: list[Passenger] = []
+
+    def add(self, passenger: Passenger) -> None:
+        """Take one along."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._depart)
+        self._waiting.append(passenger)
+
+    def _depart(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        parties: dict[Template, tuple[Version, list[Passenger]]] = {}
+        versions: dict[Target, Version | None] = {}
+        for passenger in waiting:
+            if passenger.over:  # it has left already
+                continue
+            target = passenger.known.target
+            if target not in versions:
+                versions[target] = self._serving(target)
+            version = versions[target]
+            if version is None or not passenger.board(version):
+                _alone(passenger)
+            elif (template := passenger.match.template) in parties:
+                parties[template][1].append(passenger)
+            else:
+                parties[template] = (version, [passenger])
+        for template, (version, passengers) in parties.items():
+            most = max(1, version.config.max_batch_size // template.work.rows)
+            for start in range(0, len(passengers), most):
+                self._send_off(version, template, passengers[start : start + most])
+
+    def _serving(self, target: Target) -> Version | None:
+        try:
+            return None if self._plane.gate.draining else self._plane.serving(*target)
+        except Fault:
+            return None
+
+    def _send_off(self, version: Version, template: Template, passengers: list[Passenger]) -> None:
+        try:
+            work = self._work(version, template, passengers)
+        except Exception:
+            logger.exception("%d requests failed together, and go on one by one", len(passengers))
+            work = None
+        if work is None:
+            for passenger in passengers:
+                _alone(passenger)
+            return
+        _name(passengers)
+        limit, timeout = self._settings.default_timeout, template.reserved.timeout
+        seconds = limit if timeout is None else min(timeout, limit)
+        Party(self._plane, version, template, passengers).start(work, time.monotonic() + seconds)
+
+    def _work(self, version: Version, template: Template, passengers: list[Passenger]) -> Work | None:
+        """The rows of all; None where one by one may fare better than all together."""
+        array = decode_together([passenger.match for passenger in passengers])
+        if array is None:
+            return None
+        tensor, count = template.tensor, len(passengers)
+        try:
+            work = version.contract.check_again(
+                template.work, Tensor(tensor.name, tensor.datatype, array), count
+            )
+        except BadRequest:  # somebody's value, or the batch axis is not free
+            return None
+        return work if version.scheduler.has_room(work, count) else None
+
+
+class Party:
+    """Those who travel together, until the last of them has an answer."""
+
+    __slots__ = ("_convoy", "_passengers", "_plane", "_template", "_version")
+
+    def __init__(
+        self, plane: DataPlane, version: Version, template: Template, passengers: list[Passenger]
+    ) -> None:
+        self._plane = plane
+        self._version = version
+        self._template = template
+        self._passengers = passengers
+        self._convoy: Convoy | None = None
+
+    def start(self, work: Work, deadline: float) -> None:
+        """Queue them; the answers may be written before this returns."""
+        passengers = self._passengers
+        self._plane.gate.admit_together(len(passengers))
+        for passenger in passengers:
+            passenger.party = self
+        try:
+            convoy = self._version.scheduler.submit_together(
+                work, deadline, passengers, self._answer, self._answer_one
+            )
+        except Fault as fault:
+            self._answer(passengers, fault)
+        else:
+            self._convoy = None if convoy.gone else convoy
+
+    def drop(self, passenger: Passenger) -> None:
+        """One has left."""
+        self._ended("CANCELLED", [passenger])
+        if self._convoy is not None:
+            self._convoy.drop(passenger)
+
+    def _answer(self, passengers: Sequence[Passenger], result: Arrays | Fault) -> None:
+        """The answer to all who were not answered one by one."""
+        self._convoy = None
+        rests = None if isinstance(result, Fault) else self._rests(result, len(passengers))
+        if rests is not None:
+            self._write(passengers, *rests)
+            return
+        pieces: Iterable[Arrays | Fault] = repeat(result)
+        if not isinstance(result, Fault):
+            pieces = self._split(result, len(passengers))
+        for passenger, piece in zip(passengers, pieces, strict=False):
+            self._answer_one(passenger, piece)
+
+    def _split(self, arrays: Arrays, callers: int) -> Iterator[Arrays]:
+        return split(arrays, [self._template.work.rows] * callers)
+
+    def _rests(self, arrays: Arrays, callers: int) -> tuple[Form, list[bytes]] | None:
+        """What stands behind the ids; None where the answers are no numbers."""
+        rows, template = self._template.work.rows, self._template
+        shapes = [(rows, *array.shape[1:]) for array in arrays.values()]
+        try:
+            if template.form is None or template.form.shapes != shapes:
+                template.form = form_of(self._response("", next(self._split(arrays, 1))), template.plan)
+            return None if template.form is None else (template.form, template.form.rests(arrays, callers))
+        except Exception:
+            logger.exception("the answers to %d requests could not be encoded together", callers)
+            return None
+
+    def _write(self, passengers: Sequence[Passenger], form: Form, rests: Sequence[bytes]) -> None:
+        """Past `Turn.reply`, which would look at each answer and each header."""
+        connections = passengers[0].connection.shared
+        head, start = _head(passengers[0].connection), form.start
+        answered: list[Passenger] = []
+        for passenger, rest in zip(passengers, rests, strict=True):
+            if passenger.over:
+                continue
+            connection, body_id = passenger.connection, passenger.body_id
+            length = len(start) + len(body_id) + len(rest)
+            if length >= COMPRESS_FROM or connection.flow.write_paused or connections.closing:
+                body = Body(b"".join((start, body_id, rest)))
+                self._reply(passenger, "OK", passenger.answer(body))
+                continue
+            passenger.over = passenger.response_complete = True
+            connection.outlet.write(
+                b"".join((head, passenger.header_id, _LENGTHS[length], start, body_id, rest))
+            )
+            connection.on_response_complete()
+            answered.append(passenger)
+        self._ended("OK", answered)
+
+    def _answer_one(self, passenger: Passenger, result: Arrays | Fault) -> None:
+        """The answer to one by itself."""
+        if passenger.over:
+            return
+        try:
+            if isinstance(result, Fault):
+                raise result
+            body = encode_response(self._response(passenger.body_id.decode(), result), self._template.plan)
+            self._reply(passenger, "OK", passenger.answer(body))
+        except Fault as fault:
+            self._refuse(passenger, fault)
+        except Exception:
+            logger.exception("the answer to request %s could not be encoded", passenger.header_id.decode())
+            self._refuse(passenger, InternalError("internal error"))
+
+    def _refuse(self, passenger: Passenger, fault: Fault) -> None:
+        self._reply(passenger, fault.code, passenger.refused(fault))
+
+    def _reply(self, passenger: Passenger, code: str, answer: Answer) -> None:
+        self._ended(code, [passenger])
+        passenger.reply(answer)
+
+    def _response(self, body_id: str, arrays: Arrays) -> InferenceResponse:
+        return response(replace(self._template.request, id=body_id), self._version, arrays)
+
+    def _ended(self, code: str, passengers: Sequence[Passenger]) -> None:
+        """Count them; they have no part in this any more."""
+        now = time.perf_counter()
+        config = self._version.config
+        for passenger in passengers:
+            passenger.party = None
+        seconds = [now - passenger.arrived for passenger in passengers]
+        self._plane.gate.left("http", config.name, config.version, code, seconds)
+
+
+def _alone(passenger: Passenger) -> None:
+    try:
+        passenger.connection.ride_alone(passenger)
+    except Exception:
+        logger.exception("a request could not be begun")
+        passenger.reply(Answer(*error_response(InternalError("internal error"), new_id())))
+
+
+def _name(passengers: Sequence[Passenger]) -> None:
+    """Ids as the other door gives them: each of body and header takes the other's where it has none."""
+    new = iter(new_ids(len(passengers)))
+    for passenger in passengers:
+        from_head, from_body = passenger.known.head.request_id, passenger.match.body_id
+        passenger.header_id = (from_head or from_body or next(new)).encode()
+        passenger.body_id = from_body.encode() if from_body else passenger.header_id
+
+
+def _head(connection: Connection) -> bytes:
+    """The head of a good answer up to its request id."""
+    parts = [STATUS_LINE[200]]
+    for name, value in connection.server_state.default_headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"content-type: application/json\r\nx-request-id: ")
+    return b"".join(parts)
