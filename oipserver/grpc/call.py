@@ -1,58 +1,99 @@
-"""One inference on the event loop.
+"""One inference, from its arrival to the end of the RPC.
 
-Rule: it is settled once, by what comes first: answer, refusal, or the end of the RPC.
+Rule: it is settled once, on the event loop, by what comes first: answer, refusal, or the end of the RPC.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
+import grpc
+
 from oipserver.core.admission import Admission
+from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane
-from oipserver.core.errors import Cancelled, Fault, InternalError, Overloaded, printable
+from oipserver.core.errors import (
+    BadRequest,
+    Cancelled,
+    Fault,
+    InternalError,
+    NotReady,
+    Overloaded,
+    printable,
+)
+from oipserver.core.ids import new_id, valid_request_id
 from oipserver.core.messages import InferenceRequest, InferenceResponse
+from oipserver.core.registry import Version
 from oipserver.core.scheduler import Ticket
+from oipserver.grpc import errors, wire
+from oipserver.grpc.handover import Handover
+from oipserver.grpc.patience import Patience
+from oipserver.grpc.reply import End, Replies
+from oipserver.grpc.template import Known, learn, recognize
+from oipserver.grpc.threads import Threads
 
 log = logging.getLogger(__name__)
 
-Answer: TypeAlias = Callable[[InferenceResponse | Fault], None]
+Checked: TypeAlias = tuple[InferenceRequest, Work, Version]
+
+# Seconds that a peer may take to send its tensors, and to read its answer.
+TENSOR_SECONDS = 30.0
+# A larger message is decoded in a thread, so that the loop is never held up by it.
+LARGE_BYTES = 2**14
 
 
 class Desk:
-    """Where the calls of one server are run; loop-only, but for `slots`.
+    """What the calls of one server share.
 
     Attributes:
         slots: one for each call inside, from before its message is read until it is settled.
 
     Args:
+        pool: decodes what is large.
         max_calls: how many may be inside; one model may have 7/8 of them, so that a slow one leaves room
             for the others.
+        default_timeout: seconds; a caller may only shorten it.
     """
 
-    def __init__(self, plane: DataPlane, max_calls: int) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        handover: Handover,
+        patience: Patience,
+        replies: Replies,
+        pool: Threads,
+        max_calls: int,
+        default_timeout: float,
+    ) -> None:
         self.plane = plane
+        self.handover = handover
+        self.patience = patience
+        self.replies = replies
+        self.pool = pool
+        self.default_timeout = default_timeout
         self.slots = threading.BoundedSemaphore(max_calls)
         self._share = max(1, max_calls * 7 // 8)
         self._inside: Counter[str] = Counter()
 
     def enter(self, model: str) -> None:
-        """Count one call in; Overloaded when the model has its share."""
+        """Count one call in, on the loop; Overloaded when the model has its share."""
         if self._inside[model] >= self._share:
             raise Overloaded(f"model '{printable(model)}' has {self._share} gRPC calls inside already")
         self._inside[model] += 1
 
     def leave(self, model: str) -> None:
-        """Count one call out; nothing is kept of names that are not in use."""
+        """Count one call out, on the loop; nothing is kept of names that are not in use."""
         self._inside[model] -= 1
         if not self._inside[model]:
             del self._inside[model]
 
     def account(self, fault: Fault) -> None:
-        """Report a request that was refused before it came here."""
+        """Report a request that was refused before it came here; on the loop."""
         try:
             self.plane.gate.admit("grpc").finish(fault.code)
         except Fault:
@@ -65,23 +106,97 @@ class Call:
     It lives until the RPC is over, which may be long after the answer, so it lets go of everything then.
 
     Args:
-        question: the request, or what was wrong with it.
-        answer: called once, unless the caller leaves first.
+        desk: one of its slots was taken for the call.
+        end: called once, unless the caller leaves first.
+
+    Attributes:
+        settled: it has its answer, or never gets one.
     """
 
-    __slots__ = ("_admission", "_answer", "_desk", "_model", "_question", "_ticket", "settled")
+    __slots__ = (
+        "_admission",
+        "_body",
+        "_context",
+        "_desk",
+        "_finish",
+        "_model",
+        "_over",
+        "_question",
+        "_raw",
+        "_request_id",
+        "_ticket",
+        "settled",
+    )
 
-    def __init__(self, desk: Desk, question: InferenceRequest | Fault, answer: Answer) -> None:
+    def __init__(self, desk: Desk, context: grpc.ServicerContext, end: End) -> None:
         self.settled = False
         self._desk = desk
-        self._question: InferenceRequest | Fault | None = question
-        self._answer: Answer | None = answer
+        self._context = context
+        self._finish: End | None = end
+        self._request_id = errors.given_request_id(context)
+        self._raw = True
+        self._over = False
+        self._body: bytes | None = None
+        self._question: wire.Question | Fault | None = None
         self._admission: Admission | None = None
         self._ticket: Ticket | None = None
         self._model: str | None = None
 
+    # --- in a thread of grpcio's ---
+
+    def open(self) -> None:
+        """Wait for the message, for a while, and for the end of the RPC, whenever that is."""
+        self._desk.patience.start(self._context, TENSOR_SECONDS)
+        if not self._context.add_callback(self._end):
+            self._over = True
+
+    def arrived(self, body: bytes | None) -> None:
+        """Take the message, None being none at all; never raises."""
+        desk = self._desk
+        desk.patience.stop(self._context)
+        self._body = body
+        if body is not None and len(body) > LARGE_BYTES:
+            desk.pool.submit(self._decode_large, body)
+        else:
+            self._hand_over()
+
+    def failed(self) -> None:
+        """There is no way to the message; never raises."""
+        self._desk.patience.stop(self._context)
+        self._question = InternalError("internal error")
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        try:
+            self._desk.handover.post(self.start)
+        except NotReady:  # the loop is closed: nobody will answer
+            self._desk.slots.release()
+            self._context.cancel()  # type: ignore[no-untyped-call]
+
+    def _end(self) -> None:
+        self._over = True
+        self._desk.patience.stop(self._context)
+        if not self.settled:
+            with suppress(NotReady):
+                self._desk.handover.post(self.cancel)
+
+    def _decode_large(self, body: bytes) -> None:
+        self._body = None
+        try:
+            self._question = self._decode(body)
+        except Fault as fault:
+            self._question = fault
+        except Exception:
+            log.exception("a request could not be decoded")
+            self._question = InternalError("internal error")
+        self._hand_over()
+
+    # --- on the loop ---
+
     def start(self) -> None:
         """Hand the request to the data plane."""
+        if self.settled:
+            return
         try:
             self._submit()
         except Fault as fault:
@@ -95,28 +210,77 @@ class Call:
         if not self.settled:
             if self._ticket is not None:
                 self._ticket.cancel()
-            self._answer = None
             self._settle(Cancelled("the caller left"))
 
     def _submit(self) -> None:
-        self._admission = self._desk.plane.gate.admit("grpc")
-        question = self._question
-        if not isinstance(question, InferenceRequest):
-            raise question or InternalError("a call was started twice")
-        self._desk.enter(question.model_name)
-        self._model = question.model_name
-        self._ticket = self._desk.plane.submit(question, self._settle, self._admission)
+        plane, body = self._desk.plane, self._body
+        admission = self._admission = plane.gate.admit("grpc")
+        known = recognize(body, plane) if body is not None else None
+        checked = self._check_new(admission) if known is None else self._check(known, admission)
+        self._body = self._question = None
+        self._ticket = plane.enqueue(*checked, self._settle)
+
+    def _check(self, known: Known, admission: Admission) -> Checked:
+        self._label(known.id)
+        self._enter(known.version.config.name)
+        admission.of(known.version.config)
+        return *known.read(*self._times(), self._request_id), known.version
+
+    def _check_new(self, admission: Admission) -> Checked:
+        body, question = self._body, self._question
+        if body is not None:
+            question = self._decode(body)
+        if not isinstance(question, wire.Question):
+            raise question or self._no_message()
+        request, self._raw = question.request, question.raw
+        self._label(request.id)
+        self._enter(request.model_name)
+        version = self._desk.plane.serving(request.model_name, request.model_version, admission)
+        work = version.contract.check(request)
+        if body is not None:
+            learn(body, question, work, version.contract)
+        return request, work, version
+
+    def _no_message(self) -> Fault:
+        if not self._context.is_active():
+            return Cancelled("the caller left")
+        return BadRequest("the call brought no message")
+
+    def _enter(self, model: str) -> None:
+        self._desk.enter(model)
+        self._model = model
+
+    def _times(self) -> tuple[float, float]:
+        now = time.monotonic()
+        return now, now + min(self._desk.default_timeout, self._context.time_remaining())
+
+    def _decode(self, body: bytes) -> wire.Question:
+        return wire.decode_request(body, *self._times(), self._request_id or new_id())
+
+    def _label(self, message_id: str) -> None:
+        """One id for the answer and for the logs: the message's own, where it is fit for both."""
+        if not self._request_id:
+            self._request_id = message_id if valid_request_id(message_id) else new_id()
 
     def _settle(self, result: InferenceResponse | Fault) -> None:
         if self.settled:
             return
         self.settled = True
-        answer, self._answer = self._answer, None
-        self._question = self._ticket = None
-        self._desk.slots.release()
+        desk = self._desk
+        self._body = self._question = self._ticket = None
+        desk.slots.release()
         if self._model is not None:
-            self._desk.leave(self._model)
+            desk.leave(self._model)
         if self._admission is not None:
             self._admission.finish(result.code if isinstance(result, Fault) else "OK")
-        if answer is not None:
-            answer(result)
+        self._answer(result)
+
+    def _answer(self, result: InferenceResponse | Fault) -> None:
+        """Send the result; the peer has some time to read it."""
+        desk = self._desk
+        end, self._finish = self._finish, None
+        desk.patience.start(self._context, TENSOR_SECONDS)
+        if self._over:
+            desk.patience.stop(self._context)
+        elif end is not None:
+            desk.replies.send(self._context, end, result, self._request_id or new_id(), self._raw)

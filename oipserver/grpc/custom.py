@@ -31,9 +31,10 @@ from oipserver.core.errors import (
 )
 from oipserver.core.ids import new_id
 from oipserver.grpc import errors
+from oipserver.grpc.call import TENSOR_SECONDS
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
-from oipserver.grpc.servicer import TENSOR_SECONDS, unary
+from oipserver.grpc.servicer import unary
 from oipserver.grpc.threads import Threads
 
 log = logging.getLogger(__name__)

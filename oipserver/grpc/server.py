@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import fields
+from functools import partial
 
 import grpc
 
 from oipserver.apps.services import Services
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.threads import in_daemon_thread
-from oipserver.grpc.call import Desk
+from oipserver.grpc.call import Call, Desk
 from oipserver.grpc.custom import Custom
 from oipserver.grpc.handover import Handover
+from oipserver.grpc.inside import Arrivals, find_inside
 from oipserver.grpc.patience import Patience
-from oipserver.grpc.reply import Replies, find_finish
+from oipserver.grpc.reply import Replies
 from oipserver.grpc.servicer import Infer, Pools, Servicer
 from oipserver.grpc.standard import Health, Reflection, Streams
 from oipserver.grpc.stream import MAX_STREAMS, StreamInfer
@@ -55,10 +57,26 @@ class GrpcServer:
     ) -> None:
         self._loop = loop
         self._address = address
+        self._patience = Patience()
+        handover = Handover(loop)
+        inside = find_inside()
+        decode, send = Threads(4, "grpc-decode"), Threads(4, "grpc-send")
+        desk = Desk(
+            plane,
+            handover,
+            self._patience,
+            Replies(loop, send, waits=inside is None),
+            decode,
+            max_concurrent_rpcs,
+            default_timeout_seconds,
+        )
         self._pools = Pools(
             # As many as may be inside: a peer that is slow to send takes none that another one needs.
-            infer=Threads(max_concurrent_rpcs, "grpc-infer"),
-            send=Threads(4, "grpc-send"),
+            infer=Threads(max_concurrent_rpcs, "grpc-infer")
+            if inside is None
+            else Arrivals("grpc-infer", inside, partial(Call, desk)),
+            decode=decode,
+            send=send,
             instant=Threads(4, "grpc-instant"),
             control=Threads(32, "grpc-control"),
             health=Threads(32, "grpc-health"),
@@ -67,20 +85,10 @@ class GrpcServer:
             stream=Threads(MAX_STREAMS, "grpc-stream"),
             stream_send=Threads(MAX_STREAMS, "grpc-stream-send"),
         )
-        self._patience = Patience()
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
         self._streams = Streams()
         self._health = Health(self._patience, self._pools.health, self._pools.announce, self._streams)
-        handover = Handover(loop)
-        infer = Infer(
-            Desk(plane, max_concurrent_rpcs),
-            handover,
-            self._patience,
-            Replies(self._pools.send, find_finish()),
-            self._pools.infer,
-            default_timeout_seconds,
-        )
         self._inferences = StreamInfer(
             plane,
             handover,
@@ -97,7 +105,14 @@ class GrpcServer:
         self._server = grpc.server(
             self._pools.control,
             handlers=[
-                Servicer(plane, handover, self._patience, infer, self._inferences, self._pools),
+                Servicer(
+                    plane,
+                    handover,
+                    self._patience,
+                    Infer(desk, self._pools.infer),
+                    self._inferences,
+                    self._pools,
+                ),
                 self._health,
                 Reflection(self._patience, self._pools.reflection, self._streams),
                 *([self._custom] if self._custom is not None else []),

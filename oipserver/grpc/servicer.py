@@ -4,16 +4,14 @@ Every behaviour takes and returns bytes, and is registered as if its request wer
 is the same, but the thread decides itself when to read the message.  So a refusal is sent before the body
 has arrived, and a caller who never sends a message can be given up.
 
-An inference holds a thread while its message is read and decoded, not while it waits for the model.
+An inference holds no thread, see `inside`; without that, one until its message is there.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -22,8 +20,7 @@ import grpc
 
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError, NotFound, NotReady, Overloaded, Unsupported
-from oipserver.core.ids import new_id, valid_request_id
-from oipserver.core.messages import InferenceRequest, InferenceResponse
+from oipserver.core.ids import new_id
 from oipserver.grpc import errors, wire
 from oipserver.grpc._generated.open_inference_pb2 import (
     DESCRIPTOR,
@@ -37,16 +34,14 @@ from oipserver.grpc._generated.open_inference_pb2 import (
 from oipserver.grpc.call import Call, Desk
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
-from oipserver.grpc.reply import Replies, Reply, Send
-from oipserver.grpc.stream import MAX_STREAMS, StreamInfer
+from oipserver.grpc.stream import MAX_STREAMS, Send, StreamInfer
 from oipserver.grpc.threads import Threads
 
 log = logging.getLogger(__name__)
 
 SERVICE: str = DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
-# Seconds that a peer may take to send its message (a tensor, or a name) and to read its answer.
-TENSOR_SECONDS = 30.0
+# Seconds that a peer may take to send a message with a name.
 NAME_SECONDS = 1.0
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -61,7 +56,8 @@ class Pools:
     """The server's threads; all but the first of each are started when calls come.
 
     Attributes:
-        infer: read and decode inferences.
+        infer: bring the messages of inferences.
+        decode: decode large ones.
         send: encode and send large answers.
         instant: what never waits for the peer: refusals, the server's own state.
         control: what reads a small message.
@@ -73,6 +69,7 @@ class Pools:
     """
 
     infer: Threads
+    decode: Threads
     send: Threads
     instant: Threads
     control: Threads
@@ -115,97 +112,33 @@ def unary(behave: Behave, pool: ThreadPoolExecutor) -> Handler:
 class Infer:
     """ModelInfer; grpcio reads the attributes: it returns at once and is answered later.
 
+    With `Arrivals` as its pool it is never run: they bring the message to the call without a thread.
+
     Args:
         desk: its slot for the call was taken before, in `Servicer.service`.
-        default_timeout: seconds; a caller may only shorten it.
     """
 
     experimental_non_blocking = True
 
-    def __init__(
-        self,
-        desk: Desk,
-        handover: Handover,
-        patience: Patience,
-        replies: Replies,
-        pool: ThreadPoolExecutor,
-        default_timeout: float,
-    ) -> None:
+    def __init__(self, desk: Desk, pool: ThreadPoolExecutor) -> None:
         self.desk = desk
-        self.handover = handover
-        self.patience = patience
-        self.replies = replies
         self.experimental_thread_pool = pool
-        self._default_timeout = default_timeout
 
     def __call__(self, messages: Messages, context: Context, send: Send) -> None:
+        call = Call(self.desk, context, partial(_end, send))
+        call.open()
+        body: bytes | None = None
         try:
-            rpc = _Rpc(self, context)
-            given = errors.given_request_id(context)
-            question, raw = self._read(messages, context, given or new_id())
-            reply = Reply(context, send, given or _id_of(question), raw)
-            call = Call(self.desk, question, partial(rpc.answer, reply))
-            self.handover.post(call.start)
-        except BaseException:
-            self.desk.slots.release()
-            raise
-        rpc.watch(call)
-
-    def _read(
-        self, messages: Messages, context: Context, request_id: str
-    ) -> tuple[InferenceRequest | Fault, bool]:
-        """The request, or what is wrong with it: that is accounted for on the loop like everything else."""
-        try:
-            body = self.patience.receive(messages, context, TENSOR_SECONDS)
-            now = time.monotonic()
-            deadline = now + min(self._default_timeout, context.time_remaining())
-            question = wire.decode_request(body, now, deadline, request_id)
-        except Fault as fault:
-            return fault, True
-        except grpc.RpcError:
-            raise
-        except Exception:
-            log.exception("a request could not be decoded")
-            return InternalError("internal error"), True
-        return question.request, question.raw
+            body = next(messages, None)
+        finally:
+            call.arrived(body)
 
 
-class _Rpc:
-    """What the end of an RPC means for its call: at that time it may be unknown, waiting or answered."""
-
-    __slots__ = ("_call", "_context", "_infer", "_over")
-
-    def __init__(self, infer: Infer, context: Context) -> None:
-        self._infer = infer
-        self._context = context
-        self._call: Call | None = None
-        self._over = False
-        if not context.add_callback(self._end):
-            self._over = True
-
-    def watch(self, call: Call) -> None:
-        """Cancel the call when the RPC ends, or now when it has ended already."""
-        self._call = call
-        if self._over:
-            self._cancel()
-
-    def answer(self, reply: Reply, result: InferenceResponse | Fault) -> None:
-        """Send the result; the peer has some time to read it."""
-        patience = self._infer.patience
-        patience.start(self._context, TENSOR_SECONDS)
-        if self._over:
-            patience.stop(self._context)
-        self._infer.replies.send(reply, result)
-
-    def _end(self) -> None:
-        self._over = True
-        self._infer.patience.stop(self._context)
-        self._cancel()
-
-    def _cancel(self) -> None:
-        if self._call is not None and not self._call.settled:
-            with suppress(NotReady):
-                self._infer.handover.post(self._call.cancel)
+def _end(send: Send, message: bytes | None) -> None:
+    """`End` by grpcio's public calls."""
+    if message is not None:
+        send(message)
+    send(None)
 
 
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
@@ -305,10 +238,3 @@ def _refuse_unknown(messages: Messages, context: Context) -> Fault:
 def _request_id(context: Context) -> str:
     """The caller's request id, else a new one."""
     return errors.given_request_id(context) or new_id()
-
-
-def _id_of(question: InferenceRequest | Fault) -> str:
-    """One id for the answer and for the logs: the message's own, where it is fit for both."""
-    if isinstance(question, InferenceRequest) and valid_request_id(question.id):
-        return question.id
-    return new_id()

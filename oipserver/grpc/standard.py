@@ -17,8 +17,8 @@ from oipserver.core.ids import new_id
 from oipserver.grpc import errors, wire
 from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR
 from oipserver.grpc.patience import Patience
-from oipserver.grpc.reply import Send
 from oipserver.grpc.servicer import NAME_SECONDS, SERVICE, Handler, unary
+from oipserver.grpc.stream import Send
 from oipserver.grpc.threads import Threads
 
 Status: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus"

@@ -15,11 +15,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import grpc
 
@@ -32,9 +32,10 @@ from oipserver.core.streaming import Single, Stream
 from oipserver.grpc import errors, wire
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
-from oipserver.grpc.reply import Send
 
 log = logging.getLogger(__name__)
+
+Send: TypeAlias = Callable[[bytes | None], None]
 
 MAX_STREAMS = 32
 MAX_OUTSTANDING = 64
@@ -148,13 +149,13 @@ class _Channel:
         now = time.monotonic()
         deadline = now + min(self.owner.default_timeout, self._context.time_remaining())
         try:
-            request, raw, empty_final = wire.decode_request(body, now, deadline, made_id)
+            asked = wire.decode_request(body, now, deadline, made_id)
         except Fault as fault:
             return _Asked(wire.find_id(body) or made_id, fault)
         except Exception:
             log.exception("a request could not be decoded")
             return _Asked(wire.find_id(body) or made_id, InternalError("internal error"))
-        return _Asked(request.id, request, raw, empty_final)
+        return _Asked(asked.request.id, asked.request, asked.raw, asked.empty_final)
 
     def _stop_reading(self) -> None:
         with self._lock:

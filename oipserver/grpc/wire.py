@@ -91,11 +91,13 @@ class Question(NamedTuple):
     Attributes:
         raw: the tensors were raw.
         empty_final: on a stream, an empty answer is wanted behind the last one of a model that streams.
+        timeout: seconds that the caller's parameters give the server.
     """
 
     request: InferenceRequest
     raw: bool
     empty_final: bool = False
+    timeout: float | None = None
 
 
 def parse(message: type[M], body: bytes) -> M:
@@ -140,7 +142,7 @@ def decode_request(body: bytes, now: float, deadline: float, request_id: str) ->
         deadline=deadline if reserved.timeout is None else min(deadline, now + reserved.timeout),
     )
     typed = any(tensor.HasField("contents") for tensor in message.inputs)
-    return Question(request, bool(contents) or not typed, empty_final)
+    return Question(request, bool(contents) or not typed, empty_final, reserved.timeout)
 
 
 def find_id(body: bytes) -> str:

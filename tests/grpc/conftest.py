@@ -9,7 +9,7 @@ import pytest
 
 from oipserver.core.model import Model
 from oipserver.grpc import server
-from oipserver.grpc.reply import find_finish
+from oipserver.grpc.inside import find_inside
 from tests.grpc.running import Running
 
 Serve = Callable[..., Running]
@@ -19,9 +19,9 @@ Serve = Callable[..., Running]
 def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Starts servers: `serve({"m": model}, **options of GrpcServer)`; with both ways of sending an answer."""
     if request.param == "direct":
-        assert find_finish() is not None, "this grpcio sends answers the slow way; see reply.py"
+        assert find_inside() is not None, "this grpcio sends answers the slow way; see inside.py"
     else:
-        monkeypatch.setattr(server, "find_finish", lambda: None)
+        monkeypatch.setattr(server, "find_inside", lambda: None)
     running: list[Running] = []
 
     def start(models: dict[str, Model], **options: Any) -> Running:

@@ -10,12 +10,13 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc import _server
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from oipserver.grpc import reply, wire
-from oipserver.grpc import server as grpc_server
+from oipserver.grpc import wire
 from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferRequest, ModelInferResponse
+from oipserver.grpc.inside import Inside, find_inside
 from oipserver.grpc.server import GrpcServer
 from tests.grpc.conftest import Serve
 from tests.grpc.running import Greeter, Held, Running, failure, raw_request
@@ -264,24 +265,73 @@ def test_reflection_describes_the_service(serve: Serve) -> None:
 # --- grpcio's inside ---------------------------------------------------------------------------------------
 
 
-def test_another_grpcio_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from grpc import _server
+@pytest.mark.parametrize("name", ["_status", "_receive_message", "_stream_response_in_pool", "_Context"])
+def test_another_grpcio_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert find_inside() is not None
+    monkeypatch.setattr(_server, name, lambda event, body: None)
+    assert find_inside() is None
+    monkeypatch.delattr(_server, name)
+    assert find_inside() is None
 
-    assert reply.find_finish() is _server._status
-    monkeypatch.setattr(_server, "_status", lambda event, body: None)
-    assert reply.find_finish() is None
-    monkeypatch.delattr(_server, "_status")
-    assert reply.find_finish() is None
+
+@pytest.mark.parametrize("name", ["_RECEIVE_MESSAGE_TOKEN", "_RPCState"])
+def test_less_of_grpcio_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delattr(_server, name)
+    assert find_inside() is None
+
+
+def test_another_state_of_an_rpc_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_server, "_RPCState", object)
+    assert find_inside() is None
+
+
+def fail(*_: object) -> Any:
+    raise TypeError("not as expected")
 
 
 def test_a_way_of_sending_that_fails_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(event: object, state: object, body: bytes) -> None:
-        raise TypeError("not as expected")
-
-    monkeypatch.setattr(grpc_server, "find_finish", lambda: fail)
+    monkeypatch.setattr(Inside, "end", lambda *_: fail)
     server = Running({"m": Doubler()})
     status, _, _ = failure(lambda: server.infer(raw_request(1.0)))
     assert status is grpc.StatusCode.CANCELLED
+    server.close()
+
+
+def test_a_way_of_receiving_that_fails_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inside, "receive", fail)
+    server = Running({"m": Doubler()}, max_concurrent_rpcs=1)
+    for _ in range(3):  # each has had its slot back
+        status, text, _ = failure(lambda: server.infer(raw_request(1.0), timeout=PATIENCE))
+        assert (status, text) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert server.log.ended == [("", "INTERNAL")] * 3
+    server.close()
+
+
+def test_callers_who_wait_for_a_model_hold_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    gated = GatedModel()
+    server = Running({"m": gated}, max_concurrent_rpcs=64)
+    held = [hold(server, gated)] + [begin_infer(server) for _ in range(40)]
+    server.run(until, lambda: server.plane.gate.in_flight == 41)
+    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("grpc-infer")]
+    assert len(names) == 1
+    gated.gate.set()
+    for call in held:
+        call.result(PATIENCE)
+    server.close()
+
+
+def test_a_caller_who_sends_nothing_holds_no_thread() -> None:
+    server = Running({"m": Doubler()}, max_concurrent_rpcs=64)
+    stream = server.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
+    calls = [stream.future(iter(Held()), timeout=PATIENCE) for _ in range(40)]
+    server.run(until, lambda: len(server.server._patience._until) == 40)
+    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("grpc-infer")]
+    assert len(names) == 1
+    for call in calls:
+        call.cancel()  # type: ignore[no-untyped-call]
+    server.run(until, lambda: len(server.log.ended) == 40)
+    # Without a message from the beginning, or because the caller left: whichever is learnt first.
+    assert {code for _, code in server.log.ended} <= {"CANCELLED", "BAD_REQUEST"}
     server.close()
 
 
@@ -304,6 +354,33 @@ def test_long_strings_are_not_encoded_on_the_loop(serve: Serve, monkeypatch: pyt
     server.infer(ModelInferRequest(model_name="m", inputs=[tensor]))
     [name] = threads
     assert name.startswith("grpc-send")
+
+
+def test_large_messages_are_not_decoded_on_the_loop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    decode = wire.decode_request
+
+    def note(*arguments: Any) -> wire.Question:
+        threads.append(threading.current_thread().name)
+        return decode(*arguments)
+
+    server = serve({"m": Doubler()})
+    monkeypatch.setattr(wire, "decode_request", note)
+    server.infer(raw_request(1.0))
+    server.infer(raw_request(*[1.0] * 1500))
+    small, large = threads
+    assert small == server.on_loop(lambda: threading.current_thread().name)
+    assert large.startswith("grpc-decode")
+
+
+def test_a_large_message_that_is_refused(serve: Serve) -> None:
+    server = serve({"m": Doubler()}, max_concurrent_rpcs=1)
+    broken = raw_request(*[1.0] * 1500)
+    broken.inputs[0].shape[0] += 1
+    for _ in range(3):  # each has had its slot back
+        status, text, trailers = failure(lambda: server.infer(broken))
+        assert (status, trailers["error-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST")
+        assert text.startswith("tensor 'x'")
 
 
 def test_an_answer_that_cannot_be_encoded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
