@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
-
-from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.frozen import FrozenEstimator
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import FeatureUnion, Pipeline
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from oipserver import BOOL, BYTES, FP64, Datatype
+from oipserver_sklearn.kinds import is_a
+
+if TYPE_CHECKING:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+PIPELINE = "sklearn.pipeline.Pipeline"
+COLUMN_TRANSFORMER = "sklearn.compose.ColumnTransformer"
+SIMPLE_IMPUTER = "sklearn.impute.SimpleImputer"
+VECTORIZERS = tuple(
+    f"sklearn.feature_extraction.text.{name}" for name in ("CountVectorizer", "HashingVectorizer")
+)
 
 Value: TypeAlias = bool | float | str
 
@@ -48,7 +54,7 @@ def recall(estimator: Any, attribute: str) -> Any:
 
 def likely_width(estimator: Any) -> int:
     """Columns for a trial where the first step does not tell: what a later step takes, else 1."""
-    steps = _steps(estimator) if isinstance(estimator, Pipeline) else []
+    steps = _steps(estimator) if is_a(estimator, PIPELINE) else []
     return next((width for step in steps if (width := recall(step, "n_features_in_"))), 1)
 
 
@@ -60,14 +66,14 @@ def entry_of(estimator: Any) -> Any:
 
 def reads_text(estimator: Any) -> bool:
     """Whether the input is a list of documents, not a table."""
-    return isinstance(entry_of(estimator), CountVectorizer | HashingVectorizer)
+    return is_a(entry_of(estimator), *VECTORIZERS)
 
 
 def columns_of(estimator: Any, width: int) -> Columns:
     """The `width` columns that `estimator` was fitted on."""
-    if isinstance(estimator, ColumnTransformer):
+    if is_a(estimator, COLUMN_TRANSFORMER):
         return _of_column_transformer(estimator, width)
-    if isinstance(estimator, Pipeline):
+    if is_a(estimator, PIPELINE):
         return _of_pipeline(estimator, width)
     own = _own_columns(estimator)
     if len(own) == width:
@@ -80,11 +86,11 @@ def columns_of(estimator: Any, width: int) -> Columns:
 
 def parts_of(estimator: Any) -> list[Any]:
     """The fitted estimators inside `estimator` that are given its input as it comes."""
-    if isinstance(estimator, Pipeline):
+    if is_a(estimator, PIPELINE):
         return _steps(estimator)[:1]
-    if isinstance(estimator, FeatureUnion):
+    if is_a(estimator, "sklearn.pipeline.FeatureUnion"):
         return [part for _, part in estimator.transformer_list if not isinstance(part, str)]
-    if isinstance(estimator, FrozenEstimator):
+    if is_a(estimator, "sklearn.frozen.FrozenEstimator"):
         return [estimator.estimator]
     for attribute in ("best_estimator_", "regressor_", "_preprocessor"):
         if getattr(estimator, attribute, None) is not None:
@@ -104,7 +110,7 @@ def _of_pipeline(pipeline: Pipeline, width: int) -> Columns:
     steps = _steps(pipeline)
     found: Columns = columns_of(steps[0], width) if steps else [ANY_NUMBER] * width
     for step, following in pairwise(steps):
-        if not isinstance(step, SimpleImputer):
+        if not is_a(step, SIMPLE_IMPUTER):
             break
         found = _merged(columns_of(following, width), found)
     return found
@@ -129,7 +135,7 @@ def _of_part(part: Any, width: int) -> Columns:
 
 
 def _own_columns(estimator: Any) -> Columns:
-    if isinstance(estimator, SimpleImputer):
+    if is_a(estimator, SIMPLE_IMPUTER):
         return [_of_values([value]) for value in estimator.statistics_]
     categories = getattr(estimator, "categories_", None)
     return [_of_values(values) for values in categories] if isinstance(categories, list) else []

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import sklearn
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from oipserver import BYTES, Arrays, InvalidInput, Model, ModelConfig, Parameters, TensorMetadata
-from oipserver_sklearn.columns import recall
-from oipserver_sklearn.outputs import class_labels
+from oipserver_sklearn.columns import PIPELINE, recall
+from oipserver_sklearn.direct import direct_call
+from oipserver_sklearn.kinds import is_a
+from oipserver_sklearn.layout import Layout, Matrix
+from oipserver_sklearn.outputs import Output, class_labels
 from oipserver_sklearn.signature import Signature, default_method, first_line, sign
 from oipserver_sklearn.threads import ThreadBudget, cpu_quota
 
@@ -48,7 +51,12 @@ def serve(estimator: object, config: ModelConfig, saved_with: str | None = None)
 
 
 class SklearnModel(Model):
-    """A fitted estimator: every output is one of its methods."""
+    """A fitted estimator: every output is one of its methods.
+
+    Attributes:
+        calls: for each output, what computes it: it takes what the layout makes of a request (a float64 array
+            [rows, columns], a data frame or a list of texts) and returns what the method of that name does.
+    """
 
     platform = "sklearn"
     batchable = True
@@ -62,7 +70,8 @@ class SklearnModel(Model):
         self.parameters = parameters
         self.example = layout.tensors([signature.example])
         self._rows = layout.rows
-        self._answers = {output.metadata.name: (output.call, output.array) for output in outputs}
+        self.calls = {output.metadata.name: _native(layout, output) for output in outputs}
+        self._arrays = {output.metadata.name: output.array for output in outputs}
         self._enter_thread = budget.enter
 
     def predict(self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters) -> Arrays:
@@ -74,14 +83,20 @@ class SklearnModel(Model):
         self._enter_thread()
         answers = {}
         for name in outputs:
-            call, array = self._answers[name]
             rows = self._rows(inputs)
             try:
-                raw = call(rows)
+                raw = self.calls[name](rows)
             except (ValueError, TypeError) as error:
                 raise InvalidInput(first_line(error)) from error
-            answers[name] = array(raw)
+            answers[name] = self._arrays[name](raw)
         return answers
+
+
+def _native(layout: Layout, output: Output) -> Callable[[Any], Any]:
+    """The method itself, or what does the same sooner where rows come as one array of numbers."""
+    if type(layout) is not Matrix or layout.columns[0].datatype is BYTES:
+        return output.call
+    return direct_call(output.estimator, output.metadata.name) or output.call
 
 
 def _checked(estimator: object) -> BaseEstimator:
@@ -123,7 +138,7 @@ def _n_jobs(config: ModelConfig, budget: ThreadBudget) -> int:
 def _parameters(fitted: BaseEstimator, saved_with: str | None) -> Mapping[str, object]:
     """What the REST metadata shows of the estimator."""
     facts: dict[str, object] = {"estimator": type(fitted).__name__}
-    if isinstance(fitted, Pipeline):
+    if is_a(fitted, PIPELINE):
         facts["steps"] = [type(step).__name__ for _, step in fitted.steps if not isinstance(step, str)]
     if labels := class_labels(fitted):
         facts["classes"] = labels

@@ -23,11 +23,13 @@ class Output:
     """One method of an estimator.
 
     Attributes:
+        estimator: the one that is served.
         call: the bound method; takes what a `Layout` makes.
         array: brings what it returns to the announced datatype and shape.
     """
 
     metadata: TensorMetadata
+    estimator: Any
     call: Callable[[Any], Any]
     array: Callable[[Any], Array]
 
@@ -45,7 +47,7 @@ def announce(estimator: Any, method: str, raw: Any, rows: int) -> Output:
     shape = answer.shape[1:] or (1,)
     datatype = _datatype(estimator, method, answer)
     metadata = TensorMetadata(method, datatype, (-1, *shape), parameters=_labels(estimator, method, shape))
-    return Output(metadata, getattr(estimator, method), _converter(datatype, shape))
+    return Output(metadata, estimator, getattr(estimator, method), _converter(datatype, shape))
 
 
 def class_labels(estimator: Any) -> list[Any]:

@@ -9,15 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
+
+from oipserver_sklearn.kinds import is_a
 
 # They spread one prediction over threads; all others would start processes.
-_THREADED = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
+_THREADED = tuple(
+    f"sklearn.ensemble.{name}"
+    for name in (
+        "RandomForestClassifier",
+        "RandomForestRegressor",
+        "ExtraTreesClassifier",
+        "ExtraTreesRegressor",
+    )
+)
 
 
 def private_copy(estimator: Any, n_jobs: int = 1, named: bool = True) -> Any:
@@ -61,6 +65,6 @@ class _Copier:
 
     def _tuned(self, estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
         """No pool per call, no report per call, and no writing into the caller's rows."""
-        n_jobs = self._n_jobs if isinstance(estimator, _THREADED) else 1
+        n_jobs = self._n_jobs if is_a(estimator, *_THREADED) else 1
         tuned = {"n_jobs": n_jobs, "verbose": 0, "copy": True}
         return {name: value for name, value in tuned.items() if name in state}

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer
 from sklearn.utils import get_tags
 
 from oipserver import BYTES, FP64, Array
 from oipserver_sklearn.caught import caught_warnings
 from oipserver_sklearn.columns import (
     ANY_NUMBER,
+    COLUMN_TRANSFORMER,
     Column,
     Value,
     columns_of,
@@ -29,6 +29,7 @@ from oipserver_sklearn.columns import (
     reads_text,
     recall,
 )
+from oipserver_sklearn.kinds import is_a
 from oipserver_sklearn.layout import Layout, Matrix, NamedMatrix, Table, Texts
 from oipserver_sklearn.outputs import Output, announce, dense
 from oipserver_sklearn.private_copy import private_copy
@@ -184,7 +185,7 @@ def _allow_nan(layout: Layout, fitted: Any, output: Output, example: list[Value]
     numbers = [position for position, column in enumerate(columns) if column.datatype is FP64]
     if _takes(layout, output, _with_nan(example, numbers)):
         return [True] * len(columns)
-    if not isinstance(entry_of(fitted), ColumnTransformer):
+    if not is_a(entry_of(fitted), COLUMN_TRANSFORMER):
         return [False] * len(columns)
     return [
         position not in numbers or _takes(layout, output, _with_nan(example, [position]))

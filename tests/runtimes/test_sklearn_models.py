@@ -369,6 +369,7 @@ def test_parameters_describe_the_estimator() -> None:
         "classes": [0, 1, 2],
         "feature_names": list(FRAME.columns),
         "sklearn_version": sklearn.__version__,
+        "execution": "native",
     }
     assert served("imputer").parameters["steps"] == ["SimpleImputer", "LogisticRegression"]
 
