@@ -93,7 +93,9 @@ def _shown(shape: Sequence[int]) -> str:
 def decode_raw(data: bytes | memoryview, datatype: Datatype, shape: Sequence[int], tensor: str) -> Array:
     """The array behind raw bytes, `shape` being resolved from them where it holds a -1.
 
-    Fixed-size datatypes are read-only views of `data`; BF16 and BYTES are copies.
+    Fixed-size datatypes are read-only views of `data`, or copies where it is not aligned, as it is wherever
+    a text stands before it: numpy and what is built on it would make a copy at each step, or refuse it.
+    BF16 and BYTES are copies.
 
     Raises:
         BadRequest: when the byte count is not the shape's, or a BYTES length prefix lies.
@@ -115,10 +117,17 @@ def decode_raw(data: bytes | memoryview, datatype: Datatype, shape: Sequence[int
         upper = np.frombuffer(data, "<u2").astype("<u4")
         array: Array = (upper << 16).view(np.float32)
     else:
-        array = np.frombuffer(data, datatype.dtype.newbyteorder("<"))
+        array = _aligned(np.frombuffer(data, datatype.dtype.newbyteorder("<")))
     if datatype is BOOL and count and array.view(np.uint8).max() > 1:
         raise BadRequest(f"tensor '{printable(tensor)}': BOOL takes bytes 0 and 1")
     return array.reshape(_filled(shape, known, count, tensor))
+
+
+def _aligned(array: Array) -> Array:
+    if not array.flags.aligned:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
 
 
 def encode_raw(data: Array, datatype: Datatype) -> bytes:

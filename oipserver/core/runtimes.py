@@ -126,7 +126,7 @@ def get_demo(name: str) -> Callable[[Path], ModelConfig]:
 
 def _registered(group: str) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(_scanned(_places()).select(group=group), key=lambda entry: entry.name):
+    for entry in sorted(_scanned(group, _places()), key=lambda entry: entry.name):
         first = found.setdefault(entry.name, entry)
         if first is not entry:
             raise RuntimeUnavailable(
@@ -136,10 +136,10 @@ def _registered(group: str) -> dict[str, EntryPoint]:
     return found
 
 
-@lru_cache(maxsize=1)
-def _scanned(_: object) -> EntryPoints:
-    """Everything that is registered; one file of every installed distribution is read."""
-    return entry_points()
+@lru_cache
+def _scanned(group: str, _: object) -> EntryPoints:
+    """What is registered; one file of every installed distribution is read."""
+    return entry_points(group=group)
 
 
 def _places() -> tuple[tuple[str, int], ...]:

@@ -28,13 +28,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from oipserver.core.batch import split
 from oipserver.core.contract import Contract, Work
 from oipserver.core.errors import DeadlineExceeded, Fault, InferenceFailed, NotReady, Overloaded
 from oipserver.core.executor import Executor
-from oipserver.core.messages import Arrays
+from oipserver.core.messages import Array, Arrays
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.observer import Observer
 
@@ -121,6 +119,10 @@ class Ticket:
         """The requests in it, one ticket each."""
         return [self]
 
+    def load(self) -> Work:
+        """What is to be computed."""
+        return self.work
+
 
 class Convoy(Ticket):
     """Requests of several callers, alike but for their values, that travel together (Rule 5).
@@ -129,7 +131,7 @@ class Convoy(Ticket):
         members: whose they are, in the order of their rows.
     """
 
-    __slots__ = ("_answer_one", "members")
+    __slots__ = ("_answer_one", "_apart", "_left", "_places", "members")
 
     def __init__(
         self,
@@ -144,45 +146,72 @@ class Convoy(Ticket):
         super().__init__(scheduler, work, deadline, partial(answer_all, self.members))
         self.callers = len(self.members)
         self._answer_one = answer_one
+        # Where the rows of each member are, once somebody has left the queue.
+        self._places: list[int] | None = None
+        # Who has left while all were computed.
+        self._left: set[Any] = set()
+        # The tickets after it has disbanded.
+        self._apart: dict[Any, Ticket] = {}
+
+    @property
+    def gone(self) -> bool:
+        """Whether all have left already."""
+        return self._answer is None and not self._apart
 
     def drop(self, member: object) -> None:
         """One caller has left: its rows are not computed, unless that has begun."""
-        if self.gone:
-            return
-        if self.callers == 1:
+        if self._answer is None:
+            if member in self._apart:
+                self._apart[member].cancel()
+        elif self.callers - len(self._left) == 1:
             self.cancel()
-        else:
-            self._scheduler.shrink(self, self.members.index(member))
+        elif not self._scheduler.shrink(self, member):
+            self._left.add(member)
 
     def disband(self) -> list[Ticket]:
         """The requests in it, one ticket each."""
-        pieces = split(self.work.inputs, [self.work.rows // self.callers] * self.callers)
-        return [
-            Ticket(self._scheduler, self._part(piece), self.deadline, partial(self._answer_one, member))
-            for member, piece in zip(self.members, pieces, strict=True)
-        ]
+        self._answer = None
+        for member, place in zip(self.members, self._places or range(self.callers), strict=True):
+            if member not in self._left:
+                self._apart[member] = self._ticket(member, place)
+        del self._answer_one
+        return list(self._apart.values())
 
-    def _part(self, inputs: Arrays) -> Work:
-        whole, callers = self.work, self.callers
-        return Work(
-            dict(inputs),
-            whole.outputs,
-            whole.parameters,
-            whole.rows // callers,
-            whole.nbytes // callers,
-            whole.key,
-        )
+    def load(self) -> Work:
+        """What is to be computed: a copy, for the model may write into it and fail then."""
+        work, places = self.work, self._places
+        if places is None and self.callers == 1:
+            return work
+        inputs = {
+            name: array.copy() if places is None else _at(places, work.rows // self.callers, array)
+            for name, array in work.inputs.items()
+        }
+        return Work(inputs, work.outputs, work.parameters, work.rows, work.nbytes, work.key)
 
-    def without(self, position: int) -> None:
-        """Take the rows of one member out."""
-        work = self.work
-        rows = work.rows // self.callers
-        gone = slice(position * rows, (position + 1) * rows)
-        del self.members[position]
+    def without(self, member: object) -> None:
+        """Take the rows of one member out; they are skipped when the others are computed."""
+        work, position = self.work, self.members.index(member)
+        if self._places is None:
+            self._places = list(range(self.callers))
+        del self.members[position], self._places[position]
         work.nbytes -= work.nbytes // self.callers
-        work.rows -= rows
-        work.inputs = {name: np.delete(array, gone, axis=0) for name, array in work.inputs.items()}
+        work.rows -= work.rows // self.callers
         self.callers -= 1
+
+    def _ticket(self, member: object, place: int) -> Ticket:
+        whole, callers = self.work, self.callers
+        rows = whole.rows // callers
+        inputs = {name: array[place * rows : (place + 1) * rows] for name, array in whole.inputs.items()}
+        work = Work(inputs, whole.outputs, whole.parameters, rows, whole.nbytes // callers, whole.key)
+        ticket = Ticket(self._scheduler, work, self.deadline, partial(self._answer_one, member))
+        ticket.submitted = self.submitted
+        return ticket
+
+
+def _at(places: Sequence[int], rows: int, array: Array) -> Array:
+    """A copy of the rows at some places, each of so many rows."""
+    shape = array.shape[1:]
+    return array.reshape(-1, rows, *shape)[places].reshape(-1, *shape)
 
 
 class _Batch:
@@ -286,20 +315,22 @@ class Scheduler:
         members: Sequence[Any],
         answer_all: AnswerAll,
         answer_one: AnswerOne,
+        at_once: bool = True,
     ) -> Convoy:
         """Queue the requests of several callers as one; as `submit`.
 
-        To be called at the end of a turn of the loop: where nobody else is expected the batch starts at once,
-        so that an answer may come before this returns.
-
         Args:
             work: the rows of all members, equally many each; its key is not None.
+            members: hashable, each of them once.
             answer_all: called once with those members that are still there, unless they are answered one by
                 one: when their batch failed.
+            at_once: it is the end of a turn of the loop, so that a batch may start where nobody else is
+                expected.  An answer may come before this returns.  Once in a turn, or several batches on
+                the loop would hold it up.
         """
         convoy = Convoy(self, work, deadline, members, answer_all, answer_one)
         self._queue(convoy)
-        if self._executor.free and self._company_wait(convoy.submitted) < _TIMER_FROM:
+        if at_once and self._executor.free and self._company_wait(convoy.submitted) < _TIMER_FROM:
             self._flush()
         else:
             self._plan(convoy.submitted)
@@ -333,12 +364,14 @@ class Scheduler:
             self._take(ticket)
             self._check_idle()
 
-    def shrink(self, convoy: Convoy, position: int) -> None:
-        """One member of a convoy was cancelled; what is computed already stays as it is."""
-        if convoy in self._waiting:
-            self._count_out(convoy)
-            convoy.without(position)
-            self._count_in(convoy)
+    def shrink(self, convoy: Convoy, member: object) -> bool:
+        """One member of a convoy has left; whether its rows were still in the queue, to be taken out."""
+        if convoy not in self._waiting:
+            return False
+        self._count_out(convoy)
+        convoy.without(member)
+        self._count_in(convoy)
+        return True
 
     async def drain(self) -> None:
         """Refuse new work and wait until nothing waits or runs."""
@@ -359,7 +392,7 @@ class Scheduler:
         if self._waiting_callers + callers > batching.max_queue_size:
             raise Overloaded(f"model '{self._config.name}' has {self._waiting_callers} requests waiting")
         # What is larger than the whole queue may wait alone; or it could never be served.
-        if self._waiting and self._waiting_bytes + nbytes > batching.max_queue_bytes:
+        if (self._waiting or callers > 1) and self._waiting_bytes + nbytes > batching.max_queue_bytes:
             raise Overloaded(f"model '{self._config.name}' has {self._waiting_bytes} bytes waiting")
         if not self._budget.has_room(nbytes, callers):
             raise Overloaded(
@@ -460,7 +493,7 @@ class Scheduler:
         def done(result: Arrays | Fault, seconds: float) -> None:
             self._ended(batch, result, seconds, started)
 
-        self._executor.run([ticket.work for ticket in batch.tickets], batch.rows, done)
+        self._executor.run([ticket.load() for ticket in batch.tickets], batch.rows, done)
 
     def _ended(self, batch: _Batch, result: Arrays | Fault, seconds: float, started: float) -> None:
         self._running.discard(batch)

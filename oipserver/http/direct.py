@@ -163,7 +163,7 @@ class DirectProtocol(LimitedProtocol):
                 self.patience.received += len(data)
                 passenger = Passenger(self, known, data[end:])
                 self._running = self.cycle = passenger  # type: ignore[assignment]  # taken for one of uvicorn's
-                self.shared.express.add(passenger)
+                self.shared.express.add(passenger, alone=len(self.connections) == 1)
                 return
         LimitedProtocol.data_received(self, data)
 

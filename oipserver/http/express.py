@@ -122,16 +122,19 @@ class Express:
         self._settings = settings
         self._waiting: list[Passenger] = []
 
-    def add(self, passenger: Passenger) -> None:
-        """Take one along."""
-        if not self._waiting:
+    def add(self, passenger: Passenger, alone: bool) -> None:
+        """Take one along; at once when it is alone, so that nobody else can come in this turn."""
+        if not self._waiting and not alone:
             asyncio.get_running_loop().call_soon(self._depart)
         self._waiting.append(passenger)
+        if alone:
+            self._depart()
 
     def _depart(self) -> None:
         waiting, self._waiting = self._waiting, []
         parties: dict[Template, tuple[Version, list[Passenger]]] = {}
         versions: dict[Target, Version | None] = {}
+        limit = self._settings.max_json_bytes
         for passenger in waiting:
             if passenger.over:  # it has left already
                 continue
@@ -139,16 +142,19 @@ class Express:
             if target not in versions:
                 versions[target] = self._serving(target)
             version = versions[target]
-            if version is None or not passenger.board(version):
+            too_large = passenger.known.body_length > limit
+            if version is None or too_large or not passenger.board(version):
                 _alone(passenger)
             elif (template := passenger.match.template) in parties:
                 parties[template][1].append(passenger)
             else:
                 parties[template] = (version, [passenger])
+        begun: set[Version] = set()
         for template, (version, passengers) in parties.items():
             most = max(1, version.config.max_batch_size // template.work.rows)
             for start in range(0, len(passengers), most):
-                self._send_off(version, template, passengers[start : start + most])
+                self._send_off(version, template, passengers[start : start + most], version not in begun)
+                begun.add(version)
 
     def _serving(self, target: Target) -> Version | None:
         try:
@@ -156,7 +162,9 @@ class Express:
         except Fault:
             return None
 
-    def _send_off(self, version: Version, template: Template, passengers: list[Passenger]) -> None:
+    def _send_off(
+        self, version: Version, template: Template, passengers: list[Passenger], at_once: bool
+    ) -> None:
         try:
             work = self._work(version, template, passengers)
         except Exception:
@@ -169,7 +177,7 @@ class Express:
         _name(passengers)
         limit, timeout = self._settings.default_timeout, template.reserved.timeout
         seconds = limit if timeout is None else min(timeout, limit)
-        Party(self._plane, version, template, passengers).start(work, time.monotonic() + seconds)
+        Party(self._plane, version, template, passengers).start(work, time.monotonic() + seconds, at_once)
 
     def _work(self, version: Version, template: Template, passengers: list[Passenger]) -> Work | None:
         """The rows of all; None where one by one may fare better than all together."""
@@ -200,15 +208,15 @@ class Party:
         self._passengers = passengers
         self._convoy: Convoy | None = None
 
-    def start(self, work: Work, deadline: float) -> None:
-        """Queue them; the answers may be written before this returns."""
+    def start(self, work: Work, deadline: float, at_once: bool) -> None:
+        """Queue them; the answers may be written before this returns, if `at_once`."""
         passengers = self._passengers
         self._plane.gate.admit_together(len(passengers))
         for passenger in passengers:
             passenger.party = self
         try:
             convoy = self._version.scheduler.submit_together(
-                work, deadline, passengers, self._answer, self._answer_one
+                work, deadline, passengers, self._answer, self._answer_one, at_once
             )
         except Fault as fault:
             self._answer(passengers, fault)
@@ -220,6 +228,8 @@ class Party:
         self._ended("CANCELLED", [passenger])
         if self._convoy is not None:
             self._convoy.drop(passenger)
+            if self._convoy.gone:
+                self._convoy = None
 
     def _answer(self, passengers: Sequence[Passenger], result: Arrays | Fault) -> None:
         """The answer to all who were not answered one by one."""
@@ -245,6 +255,8 @@ class Party:
             if template.form is None or template.form.shapes != shapes:
                 template.form = form_of(self._response("", next(self._split(arrays, 1))), template.plan)
             return None if template.form is None else (template.form, template.form.rests(arrays, callers))
+        except BadRequest:  # what JSON cannot carry, as each is told
+            return None
         except Exception:
             logger.exception("the answers to %d requests could not be encoded together", callers)
             return None
@@ -275,9 +287,10 @@ class Party:
         """The answer to one by itself."""
         if passenger.over:
             return
+        if isinstance(result, Fault):  # not raised: its traceback would be everybody's
+            self._refuse(passenger, result)
+            return
         try:
-            if isinstance(result, Fault):
-                raise result
             body = encode_response(self._response(passenger.body_id.decode(), result), self._template.plan)
             self._reply(passenger, "OK", passenger.answer(body))
         except Fault as fault:
@@ -311,7 +324,8 @@ def _alone(passenger: Passenger) -> None:
         passenger.connection.ride_alone(passenger)
     except Exception:
         logger.exception("a request could not be begun")
-        passenger.reply(Answer(*error_response(InternalError("internal error"), new_id())))
+        request_id = passenger.known.head.request_id or new_id()
+        passenger.reply(Answer(*error_response(InternalError("internal error"), request_id)))
 
 
 def _name(passengers: Sequence[Passenger]) -> None:

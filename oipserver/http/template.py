@@ -36,7 +36,8 @@ _ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,64})"\s*,', re.ASCII)
 _DATA = b'"data":'
 _HOLE = "\0the data"
 _HOLE_TEXT = orjson.dumps(_HOLE)
-_NUMBERS = b"0123456789+-.eE, \t\r\n"
+_SPACE = b" \t\r\n"
+_NUMBERS = b"0123456789+-.eE," + _SPACE
 _read_value = json.JSONDecoder().raw_decode
 
 
@@ -144,6 +145,7 @@ def decode_together(matches: Sequence[Match]) -> Array | None:
 
 def _inside(text: bytes, single_row: bool) -> bytes:
     """The numbers in a list; whatever is no such list keeps its brackets, and is found out by them."""
+    text = text.strip(_SPACE)
     if single_row and text.startswith(b"[[") and text.endswith(b"]]"):
         return text[2:-2]
     return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else b"?"

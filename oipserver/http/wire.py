@@ -21,6 +21,7 @@ from oipserver.core.datatypes import BYTES, Datatype, parse_datatype
 from oipserver.core.errors import BadRequest, printable
 from oipserver.core.messages import Array, InferenceRequest, InferenceResponse, Tensor, TensorMetadata
 from oipserver.core.reserved import NOTHING_RESERVED, Reserved, check_tensor_parameters, read_parameters
+from oipserver.http.bulk import LEAST, read_bulk
 
 MAX_TENSORS = 256
 MAX_ID_BYTES = 65536
@@ -69,7 +70,8 @@ def decode_request(
         BadRequest: whatever is malformed, by field.
     """
     if header_length is None:
-        return decode_document(parse_object(body), None, envelope)
+        bulk = read_bulk(body) if len(body) >= LEAST else None
+        return decode_document(parse_object(body) if bulk is None else bulk, None, envelope)
     length = _header_length(header_length, len(body))
     return decode_document(parse_object(body[:length]), _Blobs(memoryview(body)[length:]), envelope)
 
@@ -277,6 +279,8 @@ def _input(item: Mapping[str, Any], blobs: _Blobs | None) -> Tensor:
 
 
 def _listed(data: Any, datatype: Datatype, shape: list[Any], name: str) -> Array:
+    if isinstance(data, np.ndarray):  # as no JSON is: it was read and checked in bulk
+        return data
     if type(data) is not list:
         raise BadRequest(f"tensor '{printable(name)}': data must be a list, got {_kind(data)}")
     if not datatype.json_allowed:

@@ -184,7 +184,10 @@ def test_numbers_are_read_only_views() -> None:
 @pytest.mark.parametrize("offset", range(8))
 def test_a_view_may_begin_at_any_byte(offset: int) -> None:
     raw = bytes(offset) + np.arange(6.0).tobytes()
-    assert decode_raw(memoryview(raw)[offset:], FP64, [2, 3], "x").tolist() == [[0, 1, 2], [3, 4, 5]]
+    array = decode_raw(memoryview(raw)[offset:], FP64, [2, 3], "x")
+    assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert array.flags.aligned
+    assert not array.flags.writeable
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0, 5e-324], ids=str)

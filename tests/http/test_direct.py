@@ -450,6 +450,22 @@ def test_a_body_byte_by_byte_in_line(server: InferServer, client: Client, door: 
     assert numbers(client.answer()) == [4.0, 4.0]
 
 
+@door
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_large_bodies_in_line_end_where_they_end(door: Mapping[str, str], framing: str) -> None:
+    size = 1_000_000
+
+    def large(value: float) -> bytes:
+        text = body(value) + b" " * (size - len(body(value)))
+        if framing == "length":
+            return message("POST", path(), text, door)
+        return head("POST", path(), {"Transfer-Encoding": "chunked", **door}) + chunked([text])
+
+    with server_with(max_body=size) as server, server.connect() as client:
+        client.send(infer(1.0) + large(2.0) + infer(3.0) + large(4.0) + large(5.0) + infer(6.0))
+        assert [numbers(client.answer())[0] for _ in range(6)] == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+
+
 @contextmanager
 def measured() -> Iterator[Callable[[], int]]:
     """Yields a function that tells how many bytes more are held than when the block began."""

@@ -677,11 +677,16 @@ def test_raw_tensors_follow_in_the_order_of_the_inputs() -> None:
     ]
 
 
-def test_raw_tensors_are_views_of_the_body() -> None:
+@pytest.mark.parametrize("shift", range(8))
+def test_raw_tensors_are_views_of_the_body_where_that_is_aligned(shift: int) -> None:
     head = text({"inputs": [raw("x", FP64, [2], 16)]})
+    head += b" " * (-len(head) % 8 + shift)
     body = head + np.arange(2.0).tobytes()
     request, _ = decode_request(body, str(len(head)), ENVELOPE)
-    assert np.shares_memory(request.inputs[0].data, np.frombuffer(body, np.uint8))
+    array = request.inputs[0].data
+    assert array.flags.aligned
+    assert array.tolist() == [0, 1]
+    assert np.shares_memory(array, np.frombuffer(body, np.uint8)) == (shift == 0)
 
 
 def test_nan_bits_survive_raw() -> None:
