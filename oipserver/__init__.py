@@ -9,6 +9,7 @@ What a runtime author needs is exported here; `import oipserver` loads no web st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from oipserver.core.datatypes import (
 )
 from oipserver.core.declare import Input, Output, declared
 from oipserver.core.errors import BadRequest, Fault, InvalidInput, NotFound, UnsupportedMediaType
+from oipserver.core.golden import GoldenRow
 from oipserver.core.messages import Array, Arrays, Parameters, TensorMetadata
 from oipserver.core.model import Model, Runtime, Scoring
 from oipserver.core.model_config import DynamicBatching, InstanceGroup, ModelConfig
@@ -72,6 +74,7 @@ __all__ = [
     "Fault",
     "File",
     "Files",
+    "GoldenRow",
     "Input",
     "InstanceGroup",
     "InvalidInput",
@@ -90,6 +93,7 @@ __all__ = [
     "datatype_of",
     "declared",
     "import_code",
+    "read_golden",
     "require_trust",
     "serve",
     "write_golden",
@@ -113,6 +117,20 @@ def serve(model: object, *, name: str = "model", **options: Any) -> None:
 
     if server.run_model(model, config.for_model(name, options)):
         raise RuntimeError("the server could not start; its last line says why")
+
+
+def read_golden(path: Path, config: ModelConfig) -> Sequence[GoldenRow]:
+    """The golden rows beside the model at `path`; none when it has no such file.  For a runtime's `load`.
+
+    The server replays them in any case, before the version serves.
+
+    Raises:
+        FileNotFoundError: the file that the parameter `golden` names is not there.
+        ValueError: it holds something else; the text says where.
+    """
+    from oipserver.artifacts import golden_file
+
+    return golden_file.read_golden(path, config)
 
 
 def write_golden(model: object, inputs: Arrays, path: str | PathLike[str]) -> None:

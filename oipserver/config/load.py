@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from oipserver.config.apps import locate
 from oipserver.config.fields import Given, build, convert, did_you_mean
-from oipserver.config.mlserver import read_repository
 from oipserver.config.models import merge, model_values, models_from
 from oipserver.config.schema import MODEL_FLAGS, SERVER_LEAVES, SETTINGS, ServerConfig
-from oipserver.config.sources import from_environment, from_flags, read_file
+from oipserver.config.sources import File, from_environment, from_flags, read_file
 from oipserver.core.model_config import ModelConfig
 
 
@@ -46,7 +45,7 @@ def load_config(
     file = read_file(given.pop("config", None), problems)
     server = file.server | _server_part(given)
     alone = not file.models and "model_uri" not in given
-    theirs = read_repository(server.get("model_repository"), environ, alone, problems)
+    theirs = _theirs(server.get("model_repository"), environ, alone, problems)
     config = _server(theirs.server | server, problems)
     drafts = merge([*file.models, *theirs.models], _model_part(given), problems)
     models = models_from(drafts, runtimes, config.sources.schemes, problems)
@@ -81,6 +80,15 @@ def for_model(name: str, options: Mapping[str, object]) -> ServerConfig:
     if problems:
         raise ConfigError(problems)
     return replace(config, apps=apps, models=(build(ModelConfig, {"runtime": "", **model}),))
+
+
+def _theirs(root: Given | None, environ: Mapping[str, str], alone: bool, problems: list[str]) -> File:
+    """What was made for MLServer, as `read_repository` tells; only a start with such things imports it."""
+    if root is None and not any(variable.upper().startswith("MLSERVER_") for variable in environ):
+        return File()
+    from oipserver.config.mlserver import read_repository
+
+    return read_repository(root, environ, alone, problems)
 
 
 def _server_part(given: Mapping[str, Given]) -> dict[str, Given]:

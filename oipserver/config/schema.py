@@ -40,6 +40,7 @@ Size = Annotated[int, Meta(ge=1, le=2**40, title="BYTES", description="a whole n
 GrpcSize = Annotated[int, Meta(ge=1, le=2**31 - 1, title="BYTES", description="bytes from 1 to 2147483647")]
 Seconds = Annotated[float, Meta(gt=0, le=10**9, title="SECONDS", description="seconds above 0")]
 Pause = Annotated[float, Meta(ge=0, le=10**9, title="SECONDS", description="seconds from 0")]
+Share = Annotated[float, Meta(ge=0, lt=1, title="SHARE", description="a number from 0 to below 1")]
 Host = Annotated[str, Meta(pattern=r"\A\S+\Z", title="HOST", description="an address or a host name")]
 Folder = Annotated[str, Meta(title="DIR", description="a directory")]
 Uri = Annotated[str, Meta(min_length=1, title="URI", description="a local path or a URI")]
@@ -171,6 +172,7 @@ MODEL_LEAVES = leaves(
         "runtime": Annotated[str, Meta(min_length=1, title="NAME", description="an installed runtime")],
         "model_uri": Uri,
         "sha256": Digest,
+        "execution_tolerance": Share,
         "max_batch_size": Annotated[
             int,
             Meta(
@@ -193,6 +195,8 @@ MODEL_FLAGS = {
     "trust_pickle": ("trust_pickle", "Load fetched files that run code, as pickles do, without a pin"),
     "runtime": ("runtime", "What loads it; see 'oipserver runtimes'"),
     "model_version": ("version", "Version in URLs"),
+    "execution": ("execution", "What computes a scikit-learn model: itself, or ONNX Runtime"),
+    "execution_tolerance": ("execution_tolerance", "By how much of itself a compiled answer may differ"),
     "max_batch_size": ("max_batch_size", "Rows per call of the model; 0 when its tensors have no batch axis"),
     "max_queue_delay_microseconds": (
         "dynamic_batching.max_queue_delay_microseconds",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,10 +35,16 @@ def _yaml(text: str) -> object:
         raise ValueError(str(error)) from error
 
 
+def _toml(text: str) -> object:
+    import tomllib  # as above
+
+    return tomllib.loads(text)
+
+
 PARSERS: dict[str, Callable[[str], object]] = {
     ".yaml": _yaml,
     ".yml": _yaml,
-    ".toml": tomllib.loads,
+    ".toml": _toml,
     ".json": json.loads,
 }
 

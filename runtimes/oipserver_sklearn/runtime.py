@@ -6,13 +6,14 @@ from pathlib import Path
 
 from sklearn.base import BaseEstimator
 
-from oipserver import Model, ModelConfig, Runtime
+from oipserver import Model, ModelConfig, Runtime, read_golden
+from oipserver_sklearn.compiled import execute
 from oipserver_sklearn.loading import read
 from oipserver_sklearn.model import serve
 
 
 class SklearnRuntime(Runtime):
-    """Serves fitted scikit-learn estimators.
+    """Serves fitted scikit-learn estimators, computed by scikit-learn or compiled.
 
     Parameters of the model's configuration:
         trusted: for `.skops` files, the names of types to accept besides those that skops trusts.
@@ -29,7 +30,9 @@ class SklearnRuntime(Runtime):
             ValueError: the file cannot be read, or holds nothing that can be served.
         """
         stored = read(path, config)
-        return serve(stored.estimator, config, stored.saved_with)
+        model = serve(stored.estimator, config, stored.saved_with)
+        execute(model, stored.estimator, config, read_golden(path, config))
+        return model
 
     def wrap(self, model: object, config: ModelConfig) -> Model | None:
         """A Model for a fitted estimator, which is not changed; None for any other object.
@@ -37,4 +40,8 @@ class SklearnRuntime(Runtime):
         Raises:
             ValueError: the estimator is not fitted, or can neither predict nor transform.
         """
-        return serve(model, config) if isinstance(model, BaseEstimator) else None
+        if not isinstance(model, BaseEstimator):
+            return None
+        served = serve(model, config)
+        execute(served, model, config)
+        return served
