@@ -5,6 +5,7 @@ A mistake is one line on stderr, `oipserver: <what>`, and exit code 2.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +23,9 @@ from oipserver.config.schema import CONFIG_FILE, MODEL_SETTINGS, SERVER_SETTINGS
 from oipserver.config.uris import without_secrets
 from oipserver.core import runtimes
 from oipserver.core.user_code import CodeUri
+
+if TYPE_CHECKING:
+    from oipserver.server import OnReady
 
 Command = Callable[..., int]
 
@@ -160,10 +164,7 @@ def serve(**flags: str | None) -> int:
 
     'oipserver' alone means 'oipserver serve'. The last one of repeated options wins.
     """  # noqa: D301
-    config = _load(flags)
-    from oipserver.server import run
-
-    return run(config)
+    return _run(_load(flags))
 
 
 @commands.command(cls=_Command)
@@ -178,9 +179,7 @@ def demo(**flags: str | None) -> int:
         model = runtimes.get_demo("sklearn")(Path(directory))
         named = {"model_name": model.name, "model_uri": model.model_uri, "runtime": model.runtime}
         config = _load({**flags, **named})
-        from oipserver.server import run
-
-        return run(config, on_ready=lambda http, grpc: _show_request(config.host, http, model.name))
+        return _run(config, on_ready=lambda http, grpc: _show_request(config.host, http, model.name))
 
 
 @commands.command(cls=_Command)
@@ -203,16 +202,16 @@ def inspect(uri: str, sha256: str, runtime: str, as_json: bool, **flags: str | N
     location = CodeUri.parse(model.model_uri).location  # of "model.py:Model" the file
     if not location:
         return _complain(f"'{uri}' is a module that is imported by its name: there is no file to look into")
-    from oipserver import artifacts
+    from oipserver.artifacts import inspection, text
     from oipserver.sources import SourceError, fetch
 
     try:
         fetched = fetch(replace(model, model_uri=location), config.sources)
         pin = "" if fetched.local else fetched.sha256
-        report = artifacts.inspect(fetched.path, without_secrets(uri), pin, runtime)
+        report = inspection.inspect(fetched.path, without_secrets(uri), pin, runtime)
     except (SourceError, OSError) as error:
         return _complain(str(error))
-    click.echo(artifacts.as_json(report) if as_json else artifacts.as_text(report), nl=False)
+    click.echo(text.as_json(report) if as_json else text.as_text(report), nl=False)
     return int(report.alarming)
 
 
@@ -235,6 +234,15 @@ def list_runtimes(as_json: bool) -> None:
 def _load(flags: Mapping[str, str | None]) -> ServerConfig:
     given = {name: value for name, value in flags.items() if value is not None}
     return load_config(given, os.environ, runtimes.names())
+
+
+def _run(config: ServerConfig, **options: OnReady) -> int:
+    gc.disable()  # an import leaves nothing to collect
+    try:
+        from oipserver.server import run
+    finally:
+        gc.enable()
+    return run(config, **options)
 
 
 def _show_request(host: str, port: int | None, model: str) -> None:

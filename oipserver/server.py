@@ -46,7 +46,7 @@ from oipserver.http.app import create_app
 from oipserver.http.door import Exchange, InferSettings
 from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
-from oipserver.http.server import HttpServer
+from oipserver.http.server import BACKLOG, HttpServer
 from oipserver.metrics import Metrics
 from oipserver.sources import fetch
 
@@ -59,7 +59,6 @@ SWITCH_INTERVAL = 0.0005
 COLLECTOR_THRESHOLDS = (10_000, 10, 3)
 # What is left after the drain for sockets to close and models to let go.
 _LAST_SECONDS = 4.0
-_BACKLOG = 2048
 # Runtimes whose models have scoring paths (/invocations, ...), which no app may take then.
 _SCORED = ("mlflow",)
 
@@ -368,7 +367,7 @@ def _listen(key: str, host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

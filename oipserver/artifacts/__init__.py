@@ -9,12 +9,5 @@ machine        what one pickle's operations do, on stand-ins
 operations     a pickle as its operations
 verdicts       what a name means
 text           the report for people
-golden_file    golden rows, read and written
+golden_file    golden rows, read and written: the only part that a server needs
 """
-
-from __future__ import annotations
-
-from oipserver.artifacts.inspection import Report, inspect
-from oipserver.artifacts.text import as_json, as_text
-
-__all__ = ["Report", "as_json", "as_text", "inspect"]

@@ -170,7 +170,7 @@ class _Job:
             inputs = merge([part.inputs for part in self._parts])
             result = self._model.predict(inputs, first.outputs, first.parameters)
         except BadRequest as fault:  # InvalidInput is one
-            result = fault
+            result = fault.with_traceback(None)  # which would hold the frame that holds the fault
         except BaseException as error:  # even a model's SystemExit is only the model's failure
             logger.exception("predict failed with %s", type(error).__name__)
             result = InferenceFailed("the model failed to compute this request")

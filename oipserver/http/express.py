@@ -153,7 +153,14 @@ class Express:
         for template, (version, passengers) in parties.items():
             most = max(1, version.config.max_batch_size // template.work.rows)
             for start in range(0, len(passengers), most):
-                self._send_off(version, template, passengers[start : start + most], version not in begun)
+                part = passengers[start : start + most]
+                try:
+                    self._send_off(version, template, part, version not in begun)
+                except Exception:
+                    logger.exception("%d requests failed together, and go on one by one", len(part))
+                    for passenger in part:
+                        if passenger.party is None and not passenger.over:
+                            _alone(passenger)
                 begun.add(version)
 
     def _serving(self, target: Target) -> Version | None:
@@ -165,22 +172,31 @@ class Express:
     def _send_off(
         self, version: Version, template: Template, passengers: list[Passenger], at_once: bool
     ) -> None:
-        try:
-            work = self._work(version, template, passengers)
-        except Exception:
-            logger.exception("%d requests failed together, and go on one by one", len(passengers))
-            work = None
-        if work is None:
-            for passenger in passengers:
-                _alone(passenger)
-            return
+        work = self._work(version, template, passengers)
+        if work is None and len(passengers) == 1:
+            _alone(passengers[0])
+        elif work is None:  # by halves, so that one bad request costs its neighbours little
+            middle = len(passengers) // 2
+            self._send_off(version, template, passengers[:middle], at_once)
+            self._send_off(version, template, passengers[middle:], at_once=False)
+        else:
+            self._go(version, template, passengers, work, at_once)
+
+    def _go(
+        self,
+        version: Version,
+        template: Template,
+        passengers: list[Passenger],
+        work: Work,
+        at_once: bool,
+    ) -> None:
         _name(passengers)
         limit, timeout = self._settings.default_timeout, template.reserved.timeout
         seconds = limit if timeout is None else min(timeout, limit)
         Party(self._plane, version, template, passengers).start(work, time.monotonic() + seconds, at_once)
 
     def _work(self, version: Version, template: Template, passengers: list[Passenger]) -> Work | None:
-        """The rows of all; None where one by one may fare better than all together."""
+        """The rows of all; None where fewer may fare better than all together."""
         array = decode_together([passenger.match for passenger in passengers])
         if array is None:
             return None
@@ -322,6 +338,7 @@ class Party:
 def _alone(passenger: Passenger) -> None:
     try:
         passenger.connection.ride_alone(passenger)
+        passenger.over = True  # here
     except Exception:
         logger.exception("a request could not be begun")
         request_id = passenger.known.head.request_id or new_id()

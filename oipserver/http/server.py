@@ -22,6 +22,8 @@ from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.protocol import LimitedProtocol, limited_protocol
 
+# Connections that wait to be accepted; without it uvloop makes it 100 again.
+BACKLOG = 2048
 # Connections end by themselves; this is how often their number is looked at during the stop.
 _LOOK_AGAIN = 0.01
 # A connection without a request may have one in its socket already: it has so long to be answered.
@@ -62,7 +64,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self._tick(loop)
         self._listener = listener
-        self._server = await loop.create_server(self._protocol, sock=listener)
+        self._server = await loop.create_server(self._protocol, sock=listener, backlog=BACKLOG)
 
     def close_after_answers(self) -> None:
         """From now on every answer closes its connection, so that clients look for another server."""

@@ -24,7 +24,6 @@ from oipserver.config.uris import (
 )
 from oipserver.core.digest import digest
 from oipserver.core.model_config import ModelConfig
-from oipserver.sources import http, objects, tracking
 from oipserver.sources.archives import innermost, is_archive, unpack
 from oipserver.sources.cache import Shelf, default_directory, remove
 from oipserver.sources.errors import SourceError, TryAgain
@@ -170,6 +169,8 @@ def _bring(uri: str, sources: SourcesConfig) -> Bring:
     if scheme not in SCHEMES or scheme not in sources.schemes:
         allowed = ", ".join(one for one in SCHEMES if one in sources.schemes)
         raise SourceError(f"sources.schemes does not allow '{scheme}' (allowed: {allowed or 'none'})")
+    from oipserver.sources import http, objects, tracking  # a local model needs none of them
+
     if scheme in ("http", "https"):
         return partial(http.bring, uri, sources.allow_hosts)
     return partial(tracking.bring if scheme in ("runs", "models") else objects.bring, uri)

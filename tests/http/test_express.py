@@ -263,9 +263,9 @@ def parties(server: Station, model: str) -> Iterator[list[int]]:
         found.append(len(members))
         return type(scheduler).submit_together(scheduler, work, deadline, members, *more)
 
-    scheduler.submit_together = submit_together  # type: ignore[method-assign]
+    scheduler.submit_together = submit_together  # type: ignore[method-assign,assignment]
     yield found
-    del scheduler.submit_together  # type: ignore[method-assign]
+    del scheduler.submit_together
 
 
 def halves(packet: bytes) -> tuple[bytes, bytes]:
@@ -935,6 +935,31 @@ def test_more_than_one_batch(model: str) -> None:
         assert found == server.model(model).calls == [8, 8, 8, 6]
 
 
+def test_between_two_batches_on_the_loop_others_have_their_turn() -> None:
+    with station(max_batch_size=8) as server:
+        packets = taught(server, [ask(1.0 + n, "quick") for n in range(40)])
+        model, turn, computed_in = server.model("quick"), 0, []
+        predict, counting = model._function, True
+
+        def count() -> None:
+            nonlocal turn
+            turn += 1
+            if counting:
+                server.loop.call_soon(count)
+
+        def function(x: Any) -> Mapping[str, Any]:
+            computed_in.append(turn)
+            made: Mapping[str, Any] = predict(x)
+            return made
+
+        model._function = function
+        server.call(count)
+        answers = server.together(packets)
+        counting = False
+        assert [numbers(answer)[0] for answer in answers] == [2.0 + 2 * n for n in range(40)]
+        assert len(set(computed_in)) == len(computed_in) == 5
+
+
 # --- the end -----------------------------------------------------------------------------------------------
 
 
@@ -1129,5 +1154,26 @@ def test_requests_leave_nothing_for_the_garbage_collector(server: Station) -> No
             server.gated.gate.set()
         settle()
         assert alive() <= before + 2
+    finally:
+        gc.enable()
+
+
+def test_those_who_left_leave_nothing_for_the_garbage_collector(server: Station) -> None:
+    def alive() -> int:
+        return sum(isinstance(each, Party | Ticket) for each in gc.get_objects())
+
+    packets = taught(server, [ask(1.0 + n, "gated") for n in range(4)])
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        for _ in range(3):
+            server.journal.clear()
+            with busy(server):
+                for client in server.send_together(packets):
+                    leave(client, server)
+                server.journal.wait_for(*[Ended("http", "gated", "CANCELLED")] * 4)
+        server.until(lambda: server.plane.gate.in_flight == 0)
+        assert server.call(alive) <= before + 1
     finally:
         gc.enable()
