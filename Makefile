@@ -7,21 +7,39 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.envs/%,$(wildcard tests/clients/requirements/*.txt))
 EXAMPLES := .envs/object_detector .envs/onnx_runtime
+QUICK_PEERS := .envs/bench/fastapi/.installed .envs/bench/mlserver/.installed
 
 # The first interpreter that suits: a name on PATH may be too old, lack venv, or be a shim that does not run.
 SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3 python; do \
 	$$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 
-# $(call pip-install,environment,arguments): makes the environment first, unless a working one stands there.
-define pip-install
-@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
+# Installs in seconds what pip takes minutes for; where it cannot be had, or cannot install, pip does the work.
+UV := .envs/uv
+export UV_SYSTEM_CERTS ?= true
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+# $(call make-environment,environment): unless a working one stands there.  Without pip, it takes no time.
+define make-environment
+@$(1)/bin/python -c '' 2>/dev/null || { \
 	$(or $(PYTHON),false) -c '$(SUITABLE)' 2>/dev/null || { \
 		echo 'Python 3.11 or newer with its venv module is needed: put one on PATH or say make PYTHON=/path/to/python' >&2; \
 		exit 1; }; \
-	$(PYTHON) -m venv --clear $(1); }
+	$(PYTHON) -m venv --clear --without-pip $(1); }
+endef
+
+# $(call with-pip,environment,arguments)
+with-pip = $(1)/bin/python -m ensurepip >/dev/null 2>&1 && $(1)/bin/python -m pip install -qq \
+	--disable-pip-version-check --no-input --retries 10 --timeout 60 $(2)
+
+# $(call pip-install,environment,arguments): makes the environment first.
+define pip-install
+$(call make-environment,$(1))
 @echo 'Installing into $(1) (only the first time and after a change) ...'
-@$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-input --retries 10 --timeout 60 $(2)
+@$(UV)/bin/uv pip install --quiet --python $(1)/bin/python $(2) 2>$(1)/uv.log \
+	|| { echo 'With pip, which takes longer ...'; $(call with-pip,$(1),$(2)); }
 @touch $@
 endef
 
@@ -52,23 +70,34 @@ format: $(VENV)/.installed-dev ## format the code and sort the imports
 protos: $(VENV)/.installed-dev ## generate the gRPC messages from protos/
 	@$(VENV)/bin/python protos/generate.py
 
-bench: $(VENV)/.installed ## measure this machine
-	@$(VENV)/bin/python benchmarks/run.py
+# QUICK=1 builds the environments of a few peers alone, and takes minutes.
+bench: $(VENV)/.installed ## measure this machine beside other servers (QUICK=1: a few of them)
+	@$(MAKE) --silent --keep-going --no-print-directory $(if $(QUICK),$(QUICK_PEERS),$(PEERS:%=%/.installed)) \
+		|| echo 'The table names the servers that are missing.'
+	@$(VENV)/bin/python benchmarks/run.py $(if $(QUICK),--quick)
 
 clean: ## remove the environments and everything that was generated
 	rm -rf $(VENV) .envs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/.installed: pyproject.toml
-	$(call pip-install,$(VENV),--editable '.[all]')
+-include benchmarks/peers/environments.mk
+
+# Without it pip is used, so that no failure matters here.
+$(UV)/.installed:
+	$(call make-environment,$(UV))
+	@$(call with-pip,$(UV),uv) 2>/dev/null || echo 'uv cannot be had.'
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(UV)/.installed
+	$(call pip-install,$(VENV),pip --editable '.[all]')
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(call pip-install,$(VENV),--editable '.[dev]')
 
 # One environment per client: they register the same protobuf package and cannot share a process.
-.envs/%/.installed: tests/clients/requirements/%.txt
+.envs/%/.installed: tests/clients/requirements/%.txt | $(UV)/.installed
 	$(call pip-install,$(@D),--requirement $<)
 
 # One per example with heavy libraries of its own.
-$(EXAMPLES:%=%/.installed): .envs/%/.installed: examples/%/requirements.txt pyproject.toml
-	$(call pip-install,$(@D),--editable '.[python]' --requirement $<)
+$(EXAMPLES:%=%/.installed): .envs/%/.installed: examples/%/requirements.txt pyproject.toml | $(UV)/.installed
+	$(call pip-install,$(@D),pip --editable '.[python]' --requirement $<)

@@ -1,12 +1,13 @@
 """The bare servers that ours is compared with: they read a request and send one answer that never changes.
 
 `python echoes.py KIND` reads the answer from stdin and says on which port it is ready.  HTTP: a JSON object
-with `headers` and `body`; gRPC: the bytes of the message.
+with `headers` and a base64 `body`; gRPC: the bytes of the message.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import sys
@@ -21,6 +22,8 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 # More threads were slower on one core, fewer as well.
 THREADS = 8
+# grpcio refuses messages over 4 MB unless told otherwise.
+GRPC_OPTIONS = (("grpc.max_receive_message_length", -1),)
 
 
 def announce(port: int) -> None:
@@ -32,7 +35,7 @@ def uvicorn_echo(answer: bytes) -> None:
     """A raw ASGI application in uvicorn, with uvloop and httptools."""
     fields = json.loads(answer)
     headers = [(name.encode(), value.encode()) for name, value in fields["headers"]]
-    body = fields["body"].encode()
+    body = base64.b64decode(fields["body"])
 
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         more = True
@@ -68,7 +71,7 @@ def grpc_aio_echo(answer: bytes) -> None:
         return answer
 
     async def serve() -> None:
-        server = grpc.aio.server(handlers=[EveryMethod(echo)])
+        server = grpc.aio.server(handlers=[EveryMethod(echo)], options=GRPC_OPTIONS)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         announce(port)
@@ -84,7 +87,7 @@ def grpc_threads_echo(answer: bytes) -> None:
     def echo(request: bytes, context: grpc.ServicerContext) -> bytes:
         return answer
 
-    server = grpc.server(ThreadPoolExecutor(THREADS), handlers=[EveryMethod(echo)])
+    server = grpc.server(ThreadPoolExecutor(THREADS), handlers=[EveryMethod(echo)], options=GRPC_OPTIONS)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     announce(port)

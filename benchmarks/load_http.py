@@ -1,79 +1,105 @@
-"""HTTP/1.1 load: one connection per caller, the same request bytes over and over, every answer compared.
+"""HTTP/1.1 load: one connection per caller, the same request bytes over and over, every answer judged.
 
-A load generator only, not a client: it reads answers that have a Content-Length and nothing else.
+A load generator only, not a client: it reads answers that have a Content-Length or come in chunks.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from time import perf_counter
 
-from benchmarks.load import PATIENCE_SECONDS, Span, Tally
+from benchmarks.load import Judge, Span, Tally, run
+from benchmarks.questions import HttpQuestion
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_LAST_CHUNK = b"0\r\n\r\n"
+_OK = b"HTTP/1.1 200 "
 
 
-class Caller(asyncio.Protocol):
-    """One connection.
+class HttpCaller:
+    """One connection."""
 
-    Args:
-        request: head and body.
-        body: of the right answer, whose status is 200.
-    """
-
-    def __init__(self, request: bytes, body: bytes, tally: Tally) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._request = request
-        self._body = body
+    def __init__(self, question: HttpQuestion, tally: Tally, judge: Judge) -> None:
+        self.over = False
+        self._request = question.request
+        self._judge = judge
         self._tally = tally
-        self._received = b""
+        self._pieces: list[bytes] = []
+        self._missing = 0
         self._asked = 0.0
-        self._over = False
-        self._transport: asyncio.Transport
+        # The last right answer, head and body: one just like it needs no reading.
+        self._seen = b""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def begin(self) -> bytes:
         """Ask for the first time."""
-        self._transport = transport
-        self._ask()
-
-    def data_received(self, data: bytes) -> None:
-        """Compare a whole answer, and ask again."""
-        self._received += data
-        head, blank_line, body = self._received.partition(b"\r\n\r\n")
-        if not blank_line:
-            return
-        length = _LENGTH.search(head)
-        if length and len(body) < int(length[1]):
-            return
-        self._received = b""
-        if self._tally.count(self._asked, body == self._body and head.startswith(b"HTTP/1.1 200 ")):
-            self._ask()
-        else:
-            self._over = True
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The end; too early, it is an error."""
-        if not self._over:
-            self._tally.errors += 1
-        if not self.done.done():
-            self.done.set_result(None)
-
-    def _ask(self) -> None:
         self._asked = perf_counter()
-        self._transport.write(self._request)
+        return self._request
+
+    def take(self, data: bytes) -> bytes:
+        """Judge a whole answer, and ask again."""
+        if data == self._seen:
+            right = True
+        else:
+            answer = self._whole(data)
+            if answer is None:
+                return b""
+            right = self._right(answer)
+        now = perf_counter()
+        self.over = not self._tally.count(self._asked, now, right)
+        self._asked = now
+        return b"" if self.over else self._request
+
+    def lost(self, unanswered: bool) -> None:
+        """An error, early as it is."""
+        self._tally.errors += 1
+        self.over = True
+
+    def _whole(self, data: bytes) -> bytes | None:
+        """The answer, when its last piece is there."""
+        if self._missing > 0:
+            self._pieces.append(data)
+            self._missing -= len(data)
+        else:
+            data = b"".join((*self._pieces, data))
+            self._pieces = [data]
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                return None
+            length = _LENGTH.search(data, 0, end)
+            self._missing = end + int(length[1]) - len(data) if length else 0
+            if not length and _CHUNKED.search(data, 0, end) and not data.endswith(_LAST_CHUNK):
+                return None
+        if self._missing > 0:
+            return None
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+    def _right(self, answer: bytes) -> bool:
+        right = answer.startswith(_OK) and self._judge(_body(answer))
+        self._seen = answer if right else b""
+        return right
 
 
-async def load_http(port: int, request: bytes, body: bytes, callers: int, span: Span) -> Tally:
+def _body(answer: bytes) -> bytes:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not _CHUNKED.search(head):
+        return body
+    pieces, position = [], 0
+    while size := int(body[position : (line := body.index(b"\r\n", position))], 16):
+        pieces.append(body[line + 2 : line + 2 + size])
+        position = line + 2 + size + 2
+    return b"".join(pieces)
+
+
+def http_callers(question: HttpQuestion, callers: int, tally: Tally) -> list[HttpCaller]:
+    """So many connections with one question."""
+    judge = Judge(question.right)
+    return [HttpCaller(question, tally, judge) for _ in range(callers)]
+
+
+def load_http(port: int, question: HttpQuestion, callers: int, span: Span) -> Tally:
     """Load 127.0.0.1:`port` with `callers` connections."""
-    loop = asyncio.get_running_loop()
     tally = Tally(span)
-    connections = [
-        await loop.create_connection(lambda: Caller(request, body, tally), "127.0.0.1", port)
-        for _ in range(callers)
-    ]
-    ends = [caller.done for _, caller in connections]
-    _, late = await asyncio.wait(ends, timeout=span.warm_up + span.measured + PATIENCE_SECONDS)
-    tally.errors += len(late)
+    run([(port, caller) for caller in http_callers(question, callers, tally)], span)
     return tally

@@ -7,9 +7,11 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 
+from benchmarks.questions import HttpQuestion
+
 _SCRIPT = """
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+{headers}
 wrk.body = [==[{body}]==]
 function done(summary, latency, requests)
   local errors = summary.errors
@@ -31,20 +33,13 @@ class WrkSummary:
     errors: int
 
 
-def load_wrk(port: int, path: str, body: bytes, callers: int, seconds: float) -> WrkSummary:
-    """Load 127.0.0.1:`port`; wrk knows whole seconds only, at least one."""
+def load_wrk(port: int, question: HttpQuestion, callers: int, seconds: float) -> WrkSummary:
+    """Load 127.0.0.1:`port` with a question of text; wrk knows whole seconds only, at least one."""
+    headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in question.headers.items())
+    address = f"http://127.0.0.1:{port}{question.path}"
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_SCRIPT.format(body=body.decode()))
+        script.write(_SCRIPT.format(headers=headers, body=question.body.decode()))
         script.flush()
-        duration = f"-d{max(1, round(seconds))}s"
-        command = [
-            "wrk",
-            "-t1",
-            f"-c{callers}",
-            duration,
-            "-s",
-            script.name,
-            f"http://127.0.0.1:{port}{path}",
-        ]
+        command = ["wrk", "-t1", f"-c{callers}", f"-d{max(1, round(seconds))}s", "-s", script.name, address]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 + seconds)
     return WrkSummary(**json.loads(done.stdout[done.stdout.rindex("{") :]))

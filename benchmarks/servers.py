@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from benchmarks import processes
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
-_ECHOES = Path(__file__).with_name("echoes.py")
+_HERE = Path(__file__).parent
+_READY = re.compile(r"\bready: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +54,34 @@ class Server:
     grpc_port: int = 0
 
     def cpu_seconds(self) -> float | None:
-        """User and system time of all its threads so far; None where the system does not tell."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return None
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """User and system time of its process and all those below it; None where the system does not tell."""
+        return processes.cpu_seconds(self.pid)
+
+    def memory(self) -> processes.Memory | None:
+        """Of its process and all those below it; None where the system does not tell."""
+        return processes.memory(self.pid)
+
+
+class Worker:
+    """A process that answers a line of JSON with a line of JSON."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def ask(self, **question: Any) -> Any:
+        """The answer.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer.startswith(b"{"):
+            raise RuntimeError((answer + self._process.stdout.read()).decode())
+        return json.loads(answer)
 
 
 @contextmanager
@@ -72,12 +99,27 @@ def oipserver(config: Path, core: int | None) -> Iterator[Server]:
 @contextmanager
 def echo(kind: str, answer: bytes, core: int | None) -> Iterator[Server]:
     """One of the bare servers of `echoes.py`."""
-    with _process([sys.executable, str(_ECHOES), kind], core) as process:
+    with _process([sys.executable, str(_HERE / "echoes.py"), kind], core) as process:
         assert process.stdin is not None
         process.stdin.write(answer)
         process.stdin.close()
         port = _port(r"port (\d+)", _log_until_ready(process))
         yield Server(process.pid, http_port=port, grpc_port=port)
+
+
+@contextmanager
+def in_process(models: Path, core: int | None) -> Iterator[Worker]:
+    """What needs no server, in a process that is pinned like one."""
+    with _process([sys.executable, str(_HERE / "in_process.py"), str(models)], core) as process:
+        yield Worker(process)
+
+
+@contextmanager
+def program(text: str, core: int | None) -> Iterator[Server]:
+    """A Python program that says "ready: " when it is, and waits until its input ends."""
+    with _process([sys.executable, "-c", text], core) as process:
+        _log_until_ready(process)
+        yield Server(process.pid)
 
 
 @contextmanager
@@ -95,11 +137,17 @@ def _process(command: Sequence[str], core: int | None) -> Iterator[subprocess.Po
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it; what it started and left behind holds its output open, and has to go as well."""
+    left = processes.family(process.pid)
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
+    for pid in left:
+        if pid != process.pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _log_until_ready(process: subprocess.Popen[bytes]) -> str:
@@ -113,9 +161,9 @@ def _log_until_ready(process: subprocess.Popen[bytes]) -> str:
     too_slow.start()
     try:
         log = ""
-        while "ready: " not in log:
+        while not _READY.search(log):
             line = process.stdout.readline().decode()
-            if not line:
+            if not line or "not ready: " in line:
                 raise RuntimeError(f"a server did not start:\n{log}")
             log += line
     finally:

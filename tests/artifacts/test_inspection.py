@@ -20,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from oipserver.artifacts import Report, as_json, as_text, inspect
+from oipserver.artifacts.inspection import Report, inspect
+from oipserver.artifacts.text import as_json, as_text
 from oipserver.core.digest import digest
 from tests.artifacts import hostile
 
