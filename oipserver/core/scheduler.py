@@ -24,8 +24,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from oipserver.core.batch import split
@@ -49,6 +50,9 @@ Answer: TypeAlias = Callable[[Arrays | Fault], None]
 AnswerAll: TypeAlias = Callable[[Sequence[Any], Arrays | Fault], None]
 # Takes the answer to one member.
 AnswerOne: TypeAlias = Callable[[Any, Arrays | Fault], None]
+
+
+_NOBODY: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Budget:
@@ -149,9 +153,9 @@ class Convoy(Ticket):
         # Where the rows of each member are, once somebody has left the queue.
         self._places: list[int] | None = None
         # Who has left while all were computed.
-        self._left: set[Any] = set()
+        self._left: frozenset[Any] = frozenset()
         # The tickets after it has disbanded.
-        self._apart: dict[Any, Ticket] = {}
+        self._apart: Mapping[Any, Ticket] = _NOBODY
 
     @property
     def gone(self) -> bool:
@@ -166,14 +170,17 @@ class Convoy(Ticket):
         elif self.callers - len(self._left) == 1:
             self.cancel()
         elif not self._scheduler.shrink(self, member):
-            self._left.add(member)
+            self._left |= {member}
 
     def disband(self) -> list[Ticket]:
         """The requests in it, one ticket each."""
         self._answer = None
-        for member, place in zip(self.members, self._places or range(self.callers), strict=True):
-            if member not in self._left:
-                self._apart[member] = self._ticket(member, place)
+        places = self._places or range(self.callers)
+        self._apart = {
+            member: self._ticket(member, place)
+            for member, place in zip(self.members, places, strict=True)
+            if member not in self._left
+        }
         del self._answer_one
         return list(self._apart.values())
 
@@ -221,8 +228,10 @@ class _Batch:
 
     def __init__(self, tickets: Sequence[Ticket], trial: _Trial | None = None) -> None:
         self.tickets = tickets
-        self.rows = sum([ticket.work.rows for ticket in tickets])
-        self.callers = sum([ticket.callers for ticket in tickets])
+        self.rows = self.callers = 0
+        for ticket in tickets:
+            self.rows += ticket.work.rows
+            self.callers += ticket.callers
         self.trial = trial
 
 
@@ -329,22 +338,30 @@ class Scheduler:
                 the loop would hold it up.
         """
         convoy = Convoy(self, work, deadline, members, answer_all, answer_one)
+        free = at_once and self._executor.free > 0
+        if free and not (self._waiting or self._halves) and self._is_complete(convoy):
+            self._enter(convoy)
+            self._start(_Batch((convoy,)))  # the queue would only be a way round
+            return convoy
         self._queue(convoy)
-        if at_once and self._executor.free and self._company_wait(convoy.submitted) < _TIMER_FROM:
+        if free and self._company_wait(convoy.submitted) < _TIMER_FROM:
             self._flush()
         else:
             self._plan(convoy.submitted)
         return convoy
 
     def _queue(self, ticket: Ticket) -> None:
-        if self._closed:
-            raise NotReady(f"model '{self._config.name}' is being unloaded")
-        work, deadline = ticket.work, ticket.deadline
-        if deadline <= ticket.submitted:
-            raise DeadlineExceeded("the deadline passed before the request was queued")
-        self._check_room(work.nbytes, ticket.callers)
+        self._check_room(ticket.work.nbytes, ticket.callers)
+        self._enter(ticket)
         self._waiting[ticket] = None
         self._count_in(ticket)
+
+    def _enter(self, ticket: Ticket) -> None:
+        deadline = ticket.deadline
+        if self._closed:
+            raise NotReady(f"model '{self._config.name}' is being unloaded")
+        if deadline <= ticket.submitted:
+            raise DeadlineExceeded("the deadline passed before the request was queued")
         if self._idle.is_set():
             self._idle.clear()
         if deadline < self._watch_at:
@@ -416,9 +433,22 @@ class Scheduler:
         if delay is not None:
             oldest = next(iter(self._waiting))
             return max(0.0, oldest.submitted + delay / 1e6 - now)
-        if self._waiting_callers >= self._expected or now - self._last_end > _EXPECTATION_LIFETIME:
+        return self._missing_wait(now, self._waiting_callers, self._waiting_rows)
+
+    def _missing_wait(self, now: float, callers: int, rows: int) -> float:
+        """How long so many callers wait for those who were expected with them."""
+        if callers >= self._expected or now - self._last_end > _EXPECTATION_LIFETIME:
             return 0.0
-        return min(MAX_COMPANY_WAIT, self._executor.costs.estimate(self._waiting_rows) / 2)
+        return min(MAX_COMPANY_WAIT, self._executor.costs.estimate(rows) / 2)
+
+    def _is_complete(self, ticket: Ticket) -> bool:
+        """Whether a ticket that finds the queue empty need not wait in it."""
+        if self._batching.max_queue_delay_microseconds:
+            return False
+        rows = ticket.work.rows
+        if rows >= self._config.max_batch_size:
+            return True
+        return self._missing_wait(ticket.submitted, ticket.callers, rows) < _TIMER_FROM
 
     def _flush(self) -> None:
         for handle in (self._flush_soon, self._flush_later):

@@ -124,11 +124,13 @@ class InferConnections(Connections):
     Attributes:
         open_exchange: makes an `Exchange` for a request.
         express: takes those whose head is known.
+        good_head: of a good JSON answer, up to its request id.
         heads: what their callers send again and again.
     """
 
     open_exchange: OpenExchange
     express: Express
+    good_head: bytes = b""
     heads: Memory[KnownHead] = field(default_factory=lambda: Memory(MAX_HEADS))
 
 
@@ -136,6 +138,11 @@ class DirectProtocol(LimitedProtocol):
     """One connection, with a short way for infer.  Bind it with `limited_protocol` before use."""
 
     shared: ClassVar[InferConnections]
+
+    @property
+    def good_head(self) -> bytes:
+        """The head of a good JSON answer up to its request id."""
+        return self.shared.good_head
 
     when_writable: Callable[[], None] | None = None
     _compressing: asyncio.Task[Answer] | None = None

@@ -18,13 +18,11 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Protocol, TypeAlias
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from oipserver.core.batch import split
 from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane, response
 from oipserver.core.errors import BadRequest, Fault, InternalError
-from oipserver.core.ids import new_id, new_ids
+from oipserver.core.ids import new_id
 from oipserver.core.messages import Arrays, InferenceResponse, Tensor
 from oipserver.core.registry import Version
 from oipserver.core.scheduler import Convoy
@@ -61,6 +59,10 @@ class KnownHead:
 class Platform(Connection, Protocol):
     """A connection that takes a request back."""
 
+    @property
+    def good_head(self) -> bytes:
+        """The head of a good JSON answer up to its request id."""
+
     def ride_alone(self, passenger: Passenger) -> None:
         """Answer one request by itself."""
 
@@ -70,13 +72,13 @@ class Passenger(Turn):
 
     Attributes:
         arrived: when it came, by `time.perf_counter`.
-        match: the template that its body fits, once that is known.
+        match: what its body fits, once that is known.
         body_id: the id in the answer's document; `header_id` the one in its headers.
     """
 
     __slots__ = ("arrived", "body", "body_id", "connection", "header_id", "known", "match", "party")
 
-    match: Match
+    match: Match  # of its body, once that is known
     body_id: bytes
     header_id: bytes
 
@@ -95,7 +97,7 @@ class Passenger(Turn):
         if not self.known.plain:
             return False
         match = recognize(self.body, version.contract.memory)
-        if match is None or not match.template.may_ride:
+        if match is None or not match[0].may_ride:
             return False
         self.match = match
         return True
@@ -145,7 +147,7 @@ class Express:
             too_large = passenger.known.body_length > limit
             if version is None or too_large or not passenger.board(version):
                 _alone(passenger)
-            elif (template := passenger.match.template) in parties:
+            elif (template := passenger.match[0]) in parties:
                 parties[template][1].append(passenger)
             else:
                 parties[template] = (version, [passenger])
@@ -197,7 +199,7 @@ class Express:
 
     def _work(self, version: Version, template: Template, passengers: list[Passenger]) -> Work | None:
         """The rows of all; None where fewer may fare better than all together."""
-        array = decode_together([passenger.match for passenger in passengers])
+        array = decode_together(template, [passenger.match[2] for passenger in passengers])
         if array is None:
             return None
         tensor, count = template.tensor, len(passengers)
@@ -280,7 +282,7 @@ class Party:
     def _write(self, passengers: Sequence[Passenger], form: Form, rests: Sequence[bytes]) -> None:
         """Past `Turn.reply`, which would look at each answer and each header."""
         connections = passengers[0].connection.shared
-        head, start = _head(passengers[0].connection), form.start
+        head, start = passengers[0].connection.good_head, form.start
         answered: list[Passenger] = []
         for passenger, rest in zip(passengers, rests, strict=True):
             if passenger.over:
@@ -347,17 +349,7 @@ def _alone(passenger: Passenger) -> None:
 
 def _name(passengers: Sequence[Passenger]) -> None:
     """Ids as the other door gives them: each of body and header takes the other's where it has none."""
-    new = iter(new_ids(len(passengers)))
     for passenger in passengers:
-        from_head, from_body = passenger.known.head.request_id, passenger.match.body_id
-        passenger.header_id = (from_head or from_body or next(new)).encode()
-        passenger.body_id = from_body.encode() if from_body else passenger.header_id
-
-
-def _head(connection: Connection) -> bytes:
-    """The head of a good answer up to its request id."""
-    parts = [STATUS_LINE[200]]
-    for name, value in connection.server_state.default_headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(b"content-type: application/json\r\nx-request-id: ")
-    return b"".join(parts)
+        from_head, from_body = passenger.known.head.request_id, passenger.match[1]
+        passenger.header_id = header_id = (from_head or from_body or new_id()).encode()
+        passenger.body_id = from_body.encode() if from_body else header_id

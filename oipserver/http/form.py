@@ -66,5 +66,5 @@ def form_of(response: InferenceResponse, plan: Plan) -> Form | None:
 
 def _texts(array: Array, callers: int) -> list[bytes]:
     """The numbers of each caller, with commas between them; NaN and infinities as null."""
-    rows = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(callers, -1)
+    rows = np.ascontiguousarray(array).reshape(callers, -1)
     return orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")

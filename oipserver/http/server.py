@@ -22,6 +22,8 @@ from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.protocol import LimitedProtocol, limited_protocol
 
+# Up to the request id.
+_GOOD_HEAD = b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: application/json\r\nx-request-id: "
 # Connections that wait to be accepted; without it uvloop makes it 100 again.
 BACKLOG = 2048
 # Connections end by themselves; this is how often their number is looked at during the stop.
@@ -110,7 +112,9 @@ class HttpServer:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write the Date header once a second, not once an answer."""
-        self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+        date = formatdate(time.time(), usegmt=True).encode()
+        self._state.default_headers = [(b"date", date)]
+        self._connections.good_head = _GOOD_HEAD % date
         self._clock = loop.call_later(1.0, self._tick, loop)
 
 

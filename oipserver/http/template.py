@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 
+import numpy as np
 import orjson
 
-from oipserver.core.codec import decode_known_list
+from oipserver.core.codec import cast_float, decode_known_list
 from oipserver.core.contract import Contract, Work
 from oipserver.core.errors import BadRequest
 from oipserver.core.memory import Memory
@@ -49,6 +50,8 @@ class Template:
         suffix: the bytes behind the data.
         request: what the document asks for.
         work: what the contract made of that.
+        tensor: its only one.
+        may_ride: requests like it may be read together: numbers, whose rows the model computes together.
         form: how its last answer looked, where that is known.
     """
 
@@ -57,33 +60,13 @@ class Template:
     reserved: Reserved
     plan: Plan
     work: Work
+    tensor: Tensor
+    may_ride: bool
     form: Form | None = None
 
-    @property
-    def tensor(self) -> Tensor:
-        """The only one."""
-        return self.request.inputs[0]
 
-    @property
-    def may_ride(self) -> bool:
-        """Whether requests like it may be read together: numbers, whose rows the model computes together."""
-        return self.work.key is not None and self.tensor.datatype.dtype.kind in "fiu"
-
-
-@dataclass(slots=True)
-class Match:
-    """A body that fits a template.
-
-    Attributes:
-        body_id: the id in front, or None.
-        data: the JSON text in the hole.
-    """
-
-    template: Template
-    body_id: str | None
-    data: bytes
-
-
+# A body that fits a template: with the id in front, or None, and the JSON text in the hole.
+Match: TypeAlias = tuple[Template, str | None, bytes]
 Read: TypeAlias = tuple[InferenceRequest, Plan, Work]
 
 
@@ -112,35 +95,48 @@ def recognize(body: bytes, memory: Memory[Template]) -> Match | None:
     template = memory.get(rest[:start])
     if template is None or not rest.endswith(template.suffix, start):
         return None
-    return Match(template, body_id, rest[start : len(rest) - len(template.suffix)])
+    return template, body_id, rest[start : len(rest) - len(template.suffix)]
 
 
-def decode_together(matches: Sequence[Match]) -> Array | None:
-    """The values of matches of one template, as rows one behind the other; None when one needs a closer look.
+def decode_together(template: Template, texts: Sequence[bytes]) -> Array | None:
+    """The values in texts for its hole, as rows one behind the other; None when one needs a closer look.
 
     Each must be a flat list of numbers, or one row as a list in a list.  So nothing but our own brackets and
     commas can stand between the numbers of two callers, and every caller has as many as the template says.
     """
-    tensor = matches[0].template.tensor
+    tensor = template.tensor
     shape = tensor.data.shape
     single_row = len(shape) == 2 and shape[0] == 1
-    lists = [_inside(match.data, single_row) for match in matches]
+    lists = [_inside(text, single_row) for text in texts]
     if b"".join(lists).translate(None, _NUMBERS):
         return None
     try:
         values = orjson.loads(b"[[" + b"],[".join(lists) + b"]]")
     except orjson.JSONDecodeError:
         return None
-    size = tensor.data.size
-    if set(map(len, values)) != {size}:
-        return None
-    together, total = (len(values) * shape[0], *shape[1:]), len(values) * size
+    together = (len(values) * shape[0], *shape[1:])
     try:
-        return decode_known_list(
-            list(chain.from_iterable(values)), tensor.datatype, together, total, tensor.name
-        )
-    except BadRequest:
+        return _rectangle(values, tensor).reshape(together)
+    except (BadRequest, ValueError):
         return None
+
+
+def _rectangle(values: list[list[float]], like: Tensor) -> Array:
+    """Lists of as many numbers each as a tensor has, as an array with a row for each.
+
+    Raises:
+        BadRequest, ValueError: they are not as many, or not of its datatype.
+    """
+    datatype, size = like.datatype, like.data.size
+    if datatype.is_float:
+        array: Array = np.array(values, np.float64)
+        if array.shape != (len(values), size):
+            raise ValueError
+        return cast_float(array, datatype, like.name)
+    if set(map(len, values)) != {size}:
+        raise ValueError
+    flat, total = list(chain.from_iterable(values)), len(values) * size
+    return decode_known_list(flat, datatype, (total,), total, like.name)
 
 
 def _inside(text: bytes, single_row: bool) -> bytes:
@@ -157,17 +153,18 @@ def _split_id(body: bytes) -> tuple[str | None, bytes]:
 
 
 def _read_again(match: Match, envelope: Envelope, contract: Contract) -> Read | None:
+    template, body_id, text = match
     try:
-        values = orjson.loads(match.data)
+        values = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
     if type(values) is not list:
         return None
-    template, like = match.template, match.template.tensor
+    like = template.tensor
     shape, size = like.data.shape, like.data.size
     array = decode_known_list(values, like.datatype, shape, size, like.name)
     tensor = Tensor(like.name, like.datatype, array)
-    request = new_request(envelope, (tensor,), template.reserved, match.body_id, template.request.outputs)
+    request = new_request(envelope, (tensor,), template.reserved, body_id, template.request.outputs)
     return request, template.plan, contract.check_again(template.work, tensor)
 
 
@@ -197,4 +194,6 @@ def _template(body: bytes, start: int, request: InferenceRequest, plan: Plan, wo
     # A name may be written in another way, or twice: the hole must be what was read as the data.
     if item.get("data") != _HOLE or item["shape"] != list(shape) or "id" in document:
         return None
-    return Template(suffix, request, read_parameters(document.get("parameters") or {}), plan, work)
+    may_ride = work.key is not None and tensor.datatype.dtype.kind in "fiu"
+    reserved = read_parameters(document.get("parameters") or {})
+    return Template(suffix, request, reserved, plan, work, tensor, may_ride)
