@@ -23,16 +23,14 @@ class Datatype:
         dtype: the numpy dtype in memory.
         itemsize: bytes per element on the wire; 0 for BYTES, whose elements vary.
         kind: numpy's kind of the values ("b", "u", "i", "f") or "O" for BYTES.
+        is_float: whether that is "f".
     """
 
     name: str
     dtype: np.dtype[Any]
     itemsize: int
     kind: str
-
-    @property
-    def is_float(self) -> bool:
-        return self.kind == "f"
+    is_float: bool
 
     @property
     def json_allowed(self) -> bool:
@@ -45,7 +43,8 @@ class Datatype:
 
 def _declare(name: str, dtype: type[Any], itemsize: int | None = None) -> Datatype:
     resolved = np.dtype(dtype)
-    return Datatype(name, resolved, resolved.itemsize if itemsize is None else itemsize, resolved.kind)
+    size = resolved.itemsize if itemsize is None else itemsize
+    return Datatype(name, resolved, size, resolved.kind, resolved.kind == "f")
 
 
 BOOL = _declare("BOOL", np.bool_)

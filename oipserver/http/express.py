@@ -23,7 +23,7 @@ from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane, response
 from oipserver.core.errors import BadRequest, Fault, InternalError
 from oipserver.core.ids import new_id
-from oipserver.core.messages import Arrays, InferenceResponse, Tensor
+from oipserver.core.messages import NO_PARAMETERS, Arrays, InferenceResponse, Tensor
 from oipserver.core.registry import Version
 from oipserver.core.scheduler import Convoy
 from oipserver.http.door import COMPRESS_FROM, Answer, Head, InferSettings, ok_answer
@@ -204,9 +204,8 @@ class Express:
             return None
         tensor, count = template.tensor, len(passengers)
         try:
-            work = version.contract.check_again(
-                template.work, Tensor(tensor.name, tensor.datatype, array), count
-            )
+            together = Tensor(tensor.name, tensor.datatype, array, NO_PARAMETERS)
+            work = version.contract.check_again(template.work, together, count)
         except BadRequest:  # somebody's value, or the batch axis is not free
             return None
         return work if version.scheduler.has_room(work, count) else None

@@ -23,6 +23,7 @@ import orjson
 
 from oipserver.core.codec import cast_float, decode_known_list
 from oipserver.core.contract import Contract, Work
+from oipserver.core.datatypes import FP64
 from oipserver.core.errors import BadRequest
 from oipserver.core.memory import Memory
 from oipserver.core.messages import Array, InferenceRequest, Tensor
@@ -132,7 +133,7 @@ def _rectangle(values: list[list[float]], like: Tensor) -> Array:
         array: Array = np.array(values, np.float64)
         if array.shape != (len(values), size):
             raise ValueError
-        return cast_float(array, datatype, like.name)
+        return array if datatype is FP64 else cast_float(array, datatype, like.name)
     if set(map(len, values)) != {size}:
         raise ValueError
     flat, total = list(chain.from_iterable(values)), len(values) * size
