@@ -1,4 +1,4 @@
-"""gRPC load over one connection: the same unary call over and over, every answer judged.
+"""gRPC load over one connection: the calls of a question in turn, every answer judged.
 
 `load_grpc` is a load generator only, not a client: the least HTTP/2 (RFC 9113) that a gRPC server needs to
 see.  grpcio's own client costs more per call than the servers measured here; `load_grpc_aio.py` uses it for
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from itertools import cycle
 from time import perf_counter
 
 from benchmarks.load import Judge, Span, Tally, run
@@ -76,7 +77,9 @@ class GrpcCaller:
     def __init__(self, path: str, question: GrpcQuestion, callers: int, tally: Tally) -> None:
         self.over = False
         self._head = _head(path)
-        self._data = memoryview(_prefixed(question.message))
+        self._next = cycle(
+            [memoryview(_prefixed(message)) for message in (question.message, *question.others)]
+        ).__next__
         self._judge = Judge(question.right)
         self._to_ask = callers
         self._tally = tally
@@ -169,7 +172,7 @@ class GrpcCaller:
             self._asked[self._stream] = perf_counter()
             self._output.append(_frame(Kind.HEADERS, _END_HEADERS, self._stream, self._head))
             self._credits[self._stream] = self._window
-            self._unsent[self._stream] = self._data
+            self._unsent[self._stream] = self._next()
         self._to_ask = 0
         for stream in list(self._unsent):
             self._send(stream)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 load: one connection per caller, the same request bytes over and over, every answer judged.
+"""HTTP/1.1 load: one connection per caller, the requests of a question in turn, every answer judged.
 
 A load generator only, not a client: it reads answers that have a Content-Length or come in chunks.
 """
@@ -6,6 +6,8 @@ A load generator only, not a client: it reads answers that have a Content-Length
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
 from time import perf_counter
 
 from benchmarks.load import Judge, Span, Tally, run
@@ -20,9 +22,9 @@ _OK = b"HTTP/1.1 200 "
 class HttpCaller:
     """One connection."""
 
-    def __init__(self, question: HttpQuestion, tally: Tally, judge: Judge) -> None:
+    def __init__(self, requests: Iterable[bytes], tally: Tally, judge: Judge) -> None:
         self.over = False
-        self._request = question.request
+        self._next = iter(requests).__next__
         self._judge = judge
         self._tally = tally
         self._pieces: list[bytes] = []
@@ -34,7 +36,7 @@ class HttpCaller:
     def begin(self) -> bytes:
         """Ask for the first time."""
         self._asked = perf_counter()
-        return self._request
+        return self._next()
 
     def take(self, data: bytes) -> bytes:
         """Judge a whole answer, and ask again."""
@@ -48,7 +50,7 @@ class HttpCaller:
         now = perf_counter()
         self.over = not self._tally.count(self._asked, now, right)
         self._asked = now
-        return b"" if self.over else self._request
+        return b"" if self.over else self._next()
 
     def lost(self, unanswered: bool) -> None:
         """An error, early as it is."""
@@ -94,8 +96,14 @@ def _body(answer: bytes) -> bytes:
 
 def http_callers(question: HttpQuestion, callers: int, tally: Tally) -> list[HttpCaller]:
     """So many connections with one question."""
-    judge = Judge(question.right)
-    return [HttpCaller(question, tally, judge) for _ in range(callers)]
+    judge, requests = Judge(question.right), question.requests
+    return [HttpCaller(_in_turn(requests, number), tally, judge) for number in range(callers)]
+
+
+def _in_turn(requests: Sequence[bytes], number: int) -> Iterator[bytes]:
+    """All of them again and again, from that number on."""
+    start = number % len(requests)
+    return cycle([*requests[start:], *requests[:start]])
 
 
 def load_http(port: int, question: HttpQuestion, callers: int, span: Span) -> Tally:

@@ -12,7 +12,12 @@ from benchmarks.questions import HttpQuestion
 _SCRIPT = """
 wrk.method = "POST"
 {headers}
-wrk.body = [==[{body}]==]
+local bodies = {{{bodies}}}
+local number = 0
+function request()
+  number = number % #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[number])
+end
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format('{{"answers":%d,"seconds":%f,"p50":%f,"p99":%f,"errors":%d}}',
@@ -38,7 +43,8 @@ def load_wrk(port: int, question: HttpQuestion, callers: int, seconds: float) ->
     headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in question.headers.items())
     address = f"http://127.0.0.1:{port}{question.path}"
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_SCRIPT.format(headers=headers, body=question.body.decode()))
+        bodies = ", ".join(f"[==[{body.decode()}]==]" for body in (question.body, *question.others))
+        script.write(_SCRIPT.format(headers=headers, bodies=bodies))
         script.flush()
         command = ["wrk", "-t1", f"-c{callers}", f"-d{max(1, round(seconds))}s", "-s", script.name, address]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60 + seconds)

@@ -21,6 +21,9 @@ from sklearn.neural_network import MLPRegressor
 
 IRIS, CANCER, MLP = MODELS = ("iris", "cancer", "mlp")
 
+# Rows to choose others from.
+OTHERS = 50
+
 Rows = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -37,6 +40,13 @@ def rows_for(name: str, count: int) -> Rows:
         return np.random.default_rng(1).random((count, 784)).round(6)
     rows, _ = (load_iris if name == IRIS else load_breast_cancer)(return_X_y=True)
     return np.asarray(rows[-count:], dtype=np.float64)
+
+
+def others_for(name: str, model: BaseEstimator) -> list[Rows]:
+    """Other single rows to which a model says the same as to the first of `rows_for(name, 1)`."""
+    rows = rows_for(name, OTHERS + 1)
+    said = model.predict(rows)
+    return [rows[number : number + 1] for number in range(OTHERS) if said[number] == said[-1]]
 
 
 def _iris() -> BaseEstimator:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,28 +32,51 @@ _TYPED = {
 
 @dataclass(frozen=True, slots=True)
 class HttpQuestion:
-    """A POST request; `right` judges the body of an answer with status 200."""
+    """A POST request; `right` judges the body of an answer with status 200.
+
+    Attributes:
+        others: bodies with other rows that have the same answer; they are asked in turn.
+    """
 
     path: str
     headers: Mapping[str, str]
     body: bytes
     right: Right
+    others: Sequence[bytes] = ()
 
     @property
-    def request(self) -> bytes:
-        """Head and body."""
+    def requests(self) -> list[bytes]:
+        """Head and body of each."""
+        return [self._request(body) for body in (self.body, *self.others)]
+
+    def _request(self, body: bytes) -> bytes:
         lines = [f"POST {self.path} HTTP/1.1", "Host: 127.0.0.1"]
         lines += (f"{name}: {value}" for name, value in self.headers.items())
-        lines += (f"Content-Length: {len(self.body)}", "", "")
-        return "\r\n".join(lines).encode() + self.body
+        lines += (f"Content-Length: {len(body)}", "", "")
+        return "\r\n".join(lines).encode() + body
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcQuestion:
-    """A ModelInfer call; `right` judges the message of an answer with status OK."""
+    """A ModelInfer call; `right` judges the message of an answer with status OK.
+
+    Attributes:
+        others: messages with other rows that have the same answer; they are asked in turn.
+    """
 
     message: bytes
     right: Right
+    others: Sequence[bytes] = ()
+
+
+def varied_http(build: Callable[[Rows], HttpQuestion], rows: Rows, others: Iterable[Rows]) -> HttpQuestion:
+    """The question for `rows`, with those for others behind it."""
+    return replace(build(rows), others=[build(each).body for each in others])
+
+
+def varied_grpc(build: Callable[[Rows], GrpcQuestion], rows: Rows, others: Iterable[Rows]) -> GrpcQuestion:
+    """As `varied_http`, of messages."""
+    return replace(build(rows), others=[build(each).message for each in others])
 
 
 def v2_json(model: str, rows: Rows, expected: Numbers) -> HttpQuestion:

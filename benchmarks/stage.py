@@ -18,10 +18,19 @@ import joblib
 from benchmarks.asking import Answer, WrongAnswer, ask, metadata
 from benchmarks.cases import COMPILED, GRPC_AIO, GRPC_THREADS, OURS, UVICORN, Case, Turn, http
 from benchmarks.measure import Door, door_of
-from benchmarks.models import CANCER, MLP, Rows, rows_for
+from benchmarks.models import CANCER, MLP, Rows, others_for, rows_for
 from benchmarks.peers import Peer
 from benchmarks.processes import idle_share, tell
-from benchmarks.questions import GrpcQuestion, HttpQuestion, Numbers, v2_binary, v2_grpc, v2_json
+from benchmarks.questions import (
+    GrpcQuestion,
+    HttpQuestion,
+    Numbers,
+    v2_binary,
+    v2_grpc,
+    v2_json,
+    varied_grpc,
+    varied_http,
+)
 from benchmarks.servers import Cores, Server, echo, oipserver
 from benchmarks.starts import Start
 
@@ -61,26 +70,41 @@ class Material:
 
     def rows(self, case: Case) -> Rows:
         """What a case asks."""
-        return rows_for(case.model.removesuffix("-compiled"), case.rows)
+        return rows_for(_trained(case.model), case.rows)
 
     def expected(self, case: Case) -> Numbers:
         """What the model says to it."""
-        return _predicted(self.directory / f"{case.model.removesuffix('-compiled')}.joblib", case.rows)
+        return _predicted(self.directory / f"{_trained(case.model)}.joblib", case.rows)
 
     def question(self, case: Case, name: str = "") -> HttpQuestion | GrpcQuestion:
         """In the Open Inference Protocol; `name` is the model's where a server has another one."""
         rows, expected, name = self.rows(case), self.expected(case), name or case.model
-        if case.form == "JSON":
-            return v2_json(name, rows, expected)
+        if case.front == "gRPC":
+            datatype = "FP32" if case.model == MLP else "FP64"
+            return varied_grpc(lambda each: v2_grpc(name, each, expected, datatype), rows, self.others(case))
         if case.form == "binary":
             return v2_binary(name, rows, expected)
-        return v2_grpc(name, rows, expected, "FP32" if case.model == MLP else "FP64")
+        return varied_http(lambda each: v2_json(name, each, expected), rows, self.others(case))
+
+    def others(self, case: Case) -> list[Rows]:
+        """What is asked in turn with a single row: other rows to which the model says the same."""
+        return _others(self.directory / f"{_trained(case.model)}.joblib") if case.rows == 1 else []
 
 
 @cache
 def _predicted(model: Path, rows: int) -> Numbers:
     predicted: Numbers = joblib.load(model).predict(rows_for(model.stem, rows))
     return predicted
+
+
+@cache
+def _others(model: Path) -> list[Rows]:
+    return others_for(model.stem, joblib.load(model))
+
+
+def _trained(model: str) -> str:
+    """The model that a name stands for."""
+    return model.removesuffix("-compiled")
 
 
 @contextmanager
@@ -229,9 +253,13 @@ def _to_peer(peer: Peer, case: Case, material: Material) -> HttpQuestion | GrpcQ
     """In the peer's own words; None for what it does not offer."""
     if case.front == "gRPC":
         return material.question(case, peer.grpc_model(case.model)) if "gRPC" in peer.fronts else None
-    json_question = peer.http_question(case.model, material.rows(case), material.expected(case))
-    if case.form == "JSON" or json_question is None:
-        return json_question
+    expected = material.expected(case)
+    json_question = peer.http_question(case.model, material.rows(case), expected)
+    if json_question is None:
+        return None
+    if case.form == "JSON":
+        bodies = [peer.http_question(case.model, rows, expected) for rows in material.others(case)]
+        return replace(json_question, others=[each.body for each in bodies if each is not None])
     if not json_question.path.startswith("/v2/"):
         return None
     question = material.question(case)

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from time import perf_counter
 from typing import TypeVar
 
 from oipserver.core.errors import NotReady
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+# Calls cost several times what HTTP requests do: after so long the others on the loop have their turn.
+TURN_SECONDS = 0.0004
 # A question to the loop takes microseconds; a loop that does not answer for so long is of no use.
 ASK_SECONDS = 10.0
 
@@ -71,8 +74,13 @@ class Handover:
     def _run(self) -> None:
         # Cleared first: what is appended from now on brings a wake-up of its own, or is taken below.
         self._awake = False
+        end = perf_counter() + TURN_SECONDS
         while self._actions:
             try:
                 self._actions.popleft()()
             except Exception:  # those behind it are other callers'
                 log.exception("an action on the loop failed")
+            if perf_counter() > end and self._actions:
+                self._awake = True
+                self._loop.call_soon(self._run)
+                return

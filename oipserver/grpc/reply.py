@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import TypeAlias
 
 import grpc
@@ -18,6 +20,7 @@ from oipserver.core.contract import nbytes_of
 from oipserver.core.errors import Fault, InternalError
 from oipserver.core.messages import InferenceResponse
 from oipserver.grpc import errors, wire
+from oipserver.grpc.handover import TURN_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class Replies:
         self._loop = loop
         self._pool = pool
         self._waits = waits
-        self._outbox: list[tuple[grpc.ServicerContext, End, bytes | None]] = []
+        self._outbox: deque[tuple[grpc.ServicerContext, End, bytes | None]] = deque()
 
     def send(
         self,
@@ -62,9 +65,12 @@ class Replies:
         self._outbox.append((context, end, _prepare(context, result, request_id, raw)))
 
     def _flush(self) -> None:
-        outbox, self._outbox = self._outbox, []
-        for context, end, answer in outbox:
-            _leave(context, end, answer)
+        outbox, until = self._outbox, perf_counter() + TURN_SECONDS
+        while outbox:
+            _leave(*outbox.popleft())
+            if perf_counter() > until and outbox:
+                self._loop.call_soon(self._flush)
+                return
 
 
 def _send_alone(

@@ -14,7 +14,7 @@ tensor; the text is a valid JSON value; so the body is that document with that v
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,8 @@ else:
 LEAST = 8192
 # Bytes that simdjson reads at a time; it allocates some ten times as much.
 PIECE = 2**16
+# Numbers in a row from which it is cheaper to look at the row than at its text.
+LONG_ROW = 16
 # Tensors that are looked for; a body that names more of them is mostly names.
 MOST = 256
 
@@ -129,8 +131,11 @@ def _array(text: Text, name: object, shape: object) -> Array | None:
         known = check_shape(shape, "")
         count = text.body.count(b",", text.start, text.end) + 1 if -1 in shape else known
         resolved = infer_shape(shape, count, "")
-        values = _numbers(text, _kind(datatype), count)
-        return _cast(values, datatype).reshape(resolved) if _is_nested(text, resolved) else None
+        columns = _columns(text, resolved)
+        values = _numbers(text, _kind(datatype), count, columns)
+        if columns is None and not _is_nested(text, resolved):
+            return None
+        return _cast(values, datatype).reshape(resolved)
     except (BadRequest, RuntimeError, TypeError, ValueError):
         return None
 
@@ -144,15 +149,29 @@ def _kind(datatype: Datatype) -> str:
     return "u" if datatype is UINT64 else "i"
 
 
-def _numbers(text: Text, kind: str, count: int) -> Array:
-    """All numbers in a list, however nested; TypeError or ValueError unless they are `count`, and no more."""
+def _columns(text: Text, shape: Sequence[int]) -> int | None:
+    """How long the rows in a list are to be, 0 where it is flat; None when looking at each would take longer."""
+    depth = _depth(text)
+    if depth == 1:
+        return 0
+    return shape[1] if depth == len(shape) == 2 and shape[1] >= LONG_ROW else None
+
+
+def _depth(text: Text) -> int:
+    """How many lists open before the first number."""
+    head = text.body[text.start : text.start + 64].translate(None, _BLANK)
+    return len(head) - len(head.lstrip(b"["))
+
+
+def _numbers(text: Text, kind: str, count: int, columns: int | None) -> Array:
+    """All numbers in a list; TypeError or ValueError unless they are `count`, and nested as `columns` says."""
     if 2 * count > text.end - text.start:  # digits and commas: nothing is allocated for what has not come
         raise ValueError
-    read: Callable[[bytes], Any] = Parser().parse
+    parser = Parser()
     values: Array = np.empty(count, _WIDEST[kind])
     filled = 0
     for piece in _pieces(text):
-        part = np.frombuffer(read(piece).as_buffer(of_type=kind), values.dtype)
+        part = _read(parser, piece, kind, columns)
         values[filled : filled + len(part)] = part
         filled += len(part)
         if not len(part) or filled > count:
@@ -162,15 +181,26 @@ def _numbers(text: Text, kind: str, count: int) -> Array:
     return values
 
 
+def _read(parser: Parser, piece: bytes, kind: str, columns: int | None) -> Array:
+    """The numbers in a piece, which is looked at while it is in the cache.
+
+    A list in a list is one bracket more: when there are as many as rows, no row has another one in it.
+    """
+    found: Any = parser.parse(piece)
+    if columns is not None and piece.count(b"[") != 1 + (len(found) if columns else 0):
+        raise ValueError
+    if columns and set(map(len, found)) != {columns}:
+        raise ValueError
+    return np.frombuffer(found.as_buffer(of_type=kind), _WIDEST[kind])
+
+
 def _pieces(text: Text) -> Iterator[bytes]:
     """The list in `text` as several; none of them is cut inside a nested list.
 
     They are valid JSON, and none is empty, only if `text` is valid.
     """
     body, start, end = text
-    head = body[start : start + 64].translate(None, _BLANK)
-    nested = len(head) - len(head.lstrip(b"["))
-    boundary = b"]" * (nested - 1) + b","
+    boundary = b"]" * (_depth(text) - 1) + b","
     view = memoryview(body)
     start += 1
     while (cut := body.find(boundary, start + PIECE, end)) >= 0:
@@ -181,11 +211,10 @@ def _pieces(text: Text) -> Iterator[bytes]:
 
 
 def _is_nested(text: Text, shape: Sequence[int]) -> bool:
-    """Whether the numbers in a valid list are flat, or nested exactly as `shape` says."""
+    """Whether the numbers in a valid list are nested exactly as `shape` says."""
     body, start, end = text
-    if body.find(b"[", start + 1, end) < 0:
-        return True
-    return body[start:end].translate(None, _NUMERIC) == _skeleton(shape, end - start)
+    pieces = (body[at : min(at + PIECE, end)] for at in range(start, end, PIECE))
+    return b"".join([piece.translate(None, _NUMERIC) for piece in pieces]) == _skeleton(shape, end - start)
 
 
 def _skeleton(shape: Sequence[int], most: int) -> bytes:

@@ -92,16 +92,6 @@ class Passenger(Turn):
         self.keep_alive = True
         self.more_body = False
 
-    def board(self, version: Version) -> bool:
-        """Whether it can go together with others like it."""
-        if not self.known.plain:
-            return False
-        match = recognize(self.body, version.contract.memory)
-        if match is None or not match[0].may_ride:
-            return False
-        self.match = match
-        return True
-
     def cancel(self) -> None:
         """The caller has left."""
         if self.party is not None:
@@ -140,17 +130,22 @@ class Express:
         for passenger in waiting:
             if passenger.over:  # it has left already
                 continue
-            target = passenger.known.target
+            known = passenger.known
+            target = known.target
             if target not in versions:
                 versions[target] = self._serving(target)
             version = versions[target]
-            too_large = passenger.known.body_length > limit
-            if version is None or too_large or not passenger.board(version):
+            match = None
+            if version is not None and known.plain and known.body_length <= limit:
+                match = recognize(passenger.body, version.contract.memory)
+            if version is None or match is None or not match[0].may_ride:
                 _alone(passenger)
-            elif (template := passenger.match[0]) in parties:
-                parties[template][1].append(passenger)
+                continue
+            passenger.match = match
+            if match[0] in parties:
+                parties[match[0]][1].append(passenger)
             else:
-                parties[template] = (version, [passenger])
+                parties[match[0]] = (version, [passenger])
         begun: set[Version] = set()
         for template, (version, passengers) in parties.items():
             most = max(1, version.config.max_batch_size // template.work.rows)
@@ -192,7 +187,6 @@ class Express:
         work: Work,
         at_once: bool,
     ) -> None:
-        _name(passengers)
         limit, timeout = self._settings.default_timeout, template.reserved.timeout
         seconds = limit if timeout is None else min(timeout, limit)
         Party(self._plane, version, template, passengers).start(work, time.monotonic() + seconds, at_once)
@@ -231,6 +225,10 @@ class Party:
         self._plane.gate.admit_together(len(passengers))
         for passenger in passengers:
             passenger.party = self
+            # Ids as the other door gives them: each of body and header takes the other's where it has none.
+            from_head, from_body = passenger.known.head.request_id, passenger.match[1]
+            passenger.header_id = header_id = (from_head or from_body or new_id()).encode()
+            passenger.body_id = from_body.encode() if from_body else header_id
         try:
             convoy = self._version.scheduler.submit_together(
                 work, deadline, passengers, self._answer, self._answer_one, at_once
@@ -242,7 +240,7 @@ class Party:
 
     def drop(self, passenger: Passenger) -> None:
         """One has left."""
-        self._ended("CANCELLED", [passenger])
+        self._ended("CANCELLED", passenger)
         if self._convoy is not None:
             self._convoy.drop(passenger)
             if self._convoy.gone:
@@ -282,7 +280,7 @@ class Party:
         """Past `Turn.reply`, which would look at each answer and each header."""
         connections = passengers[0].connection.shared
         head, start = passengers[0].connection.good_head, form.start
-        answered: list[Passenger] = []
+        now, seconds = time.perf_counter(), []
         for passenger, rest in zip(passengers, rests, strict=True):
             if passenger.over:
                 continue
@@ -297,8 +295,9 @@ class Party:
                 b"".join((head, passenger.header_id, _LENGTHS[length], start, body_id, rest))
             )
             connection.on_response_complete()
-            answered.append(passenger)
-        self._ended("OK", answered)
+            passenger.party = None
+            seconds.append(now - passenger.arrived)
+        self._count("OK", seconds)
 
     def _answer_one(self, passenger: Passenger, result: Arrays | Fault) -> None:
         """The answer to one by itself."""
@@ -320,19 +319,19 @@ class Party:
         self._reply(passenger, fault.code, passenger.refused(fault))
 
     def _reply(self, passenger: Passenger, code: str, answer: Answer) -> None:
-        self._ended(code, [passenger])
+        self._ended(code, passenger)
         passenger.reply(answer)
 
     def _response(self, body_id: str, arrays: Arrays) -> InferenceResponse:
         return response(replace(self._template.request, id=body_id), self._version, arrays)
 
-    def _ended(self, code: str, passengers: Sequence[Passenger]) -> None:
-        """Count them; they have no part in this any more."""
-        now = time.perf_counter()
+    def _ended(self, code: str, passenger: Passenger) -> None:
+        """Count it; it has no part in this any more."""
+        passenger.party = None
+        self._count(code, (time.perf_counter() - passenger.arrived,))
+
+    def _count(self, code: str, seconds: Sequence[float]) -> None:
         config = self._version.config
-        for passenger in passengers:
-            passenger.party = None
-        seconds = [now - passenger.arrived for passenger in passengers]
         self._plane.gate.left("http", config.name, config.version, code, seconds)
 
 
@@ -344,11 +343,3 @@ def _alone(passenger: Passenger) -> None:
         logger.exception("a request could not be begun")
         request_id = passenger.known.head.request_id or new_id()
         passenger.reply(Answer(*error_response(InternalError("internal error"), request_id)))
-
-
-def _name(passengers: Sequence[Passenger]) -> None:
-    """Ids as the other door gives them: each of body and header takes the other's where it has none."""
-    for passenger in passengers:
-        from_head, from_body = passenger.known.head.request_id, passenger.match[1]
-        passenger.header_id = header_id = (from_head or from_body or new_id()).encode()
-        passenger.body_id = from_body.encode() if from_body else header_id

@@ -36,12 +36,13 @@ ODD = [
 Seen = list[tuple[str, str, str, tuple[int, ...], Any]] | str
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small() -> Iterator[None]:
-    """Every body is large, and every list is read in many pieces."""
+@pytest.fixture(autouse=True, scope="module", params=[2, 2**30], ids=["by row", "by text"])
+def small(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every body is large, every list is read in many pieces, and its rows are looked at in both ways."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bulk, "LEAST", 1)
         patch.setattr(bulk, "PIECE", 4)
+        patch.setattr(bulk, "LONG_ROW", request.param)
         yield
 
 
