@@ -25,6 +25,7 @@ from typing import TypeAlias
 import uvloop
 
 from oipserver import __version__, log
+from oipserver.allocator import keep_large_blocks
 from oipserver.apps.life import Apps
 from oipserver.apps.loading import AppError, load_apps
 from oipserver.apps.models import Models
@@ -260,6 +261,7 @@ class Server:
             gc.unfreeze()  # one model may have left garbage behind while another one's library was frozen
         gc.collect()
         gc.freeze()
+        keep_large_blocks()
         await self._apps.start()
         if not self._plane.ready():
             reason = self._plane.ready_reason()

@@ -1,0 +1,42 @@
+"""How the C library keeps the memory of large requests.
+
+glibc takes a large block from the system and gives it back when it is freed: a body of 7 MB costs thousands
+of page faults on its way, with every request again, which is as long as a model may take.  It learns from
+blocks that are freed, up to 32 MiB; what it would have learnt from one such block is told to it at once.
+
+What it keeps, then, is at most what it may keep anyhow once it has freed a block of that size: the free end
+of an arena up to 64 MiB; an arena serves one thread or several.  Larger blocks are given back, as ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+
+# <malloc.h>
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+# The most that glibc takes and, as it does by itself, twice as much.
+_LARGEST = 32 * 2**20
+_KEPT = 2 * _LARGEST
+
+
+def keep_large_blocks(environ: Mapping[str, str] = os.environ) -> bool:
+    """Have memory used again instead of given back; whether that was done.
+
+    To be called when the models are loaded: what their libraries need for a moment is given back before.
+    It is for the whole process, and for good.  Nothing is done where the C library is not glibc, or where
+    whoever runs the process has chosen for it (MALLOC_..._, GLIBC_TUNABLES).
+    """
+    if any(name.startswith("MALLOC_") for name in environ) or "malloc" in environ.get("GLIBC_TUNABLES", ""):
+        return False
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  # others have a mallopt with other options
+        library.malloc_trim(0)
+        return bool(library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)) and bool(
+            library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        )
+    except (AttributeError, OSError, TypeError):
+        return False
