@@ -34,7 +34,9 @@ LAW = {
     "hooks": {"core"},
     "artifacts": {"core"},
     "sources": {"core", "config"},
-    "server": FRONT | {"public", "metrics", "apps", "http", "grpc", "hooks", "artifacts", "sources"},
+    "allocator": set(),
+    "server": FRONT
+    | {"public", "allocator", "metrics", "apps", "http", "grpc", "hooks", "artifacts", "sources"},
     "cli": {"public", "core", "config"},
     "__main__": {"cli"},
 }

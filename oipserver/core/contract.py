@@ -147,7 +147,9 @@ class Contract:
         # The usual case by one comparison: any batch, all other axes as announced.
         if array.shape[1:] != shape[1:] or shape[:1] != _ANY or not array.ndim:
             array = self._shaped(array, tensor, shape)
-        if not metadata.allow_nan and metadata.datatype.is_float and not _all_finite(array):
+        # A cast keeps NaN and infinity, so the array of fewer bytes tells; FP32 where the model takes FP64.
+        narrow = tensor.data if tensor.data.itemsize < array.itemsize else array
+        if not metadata.allow_nan and metadata.datatype.is_float and not _all_finite(narrow):
             raise Unprocessable(
                 f"input '{printable(tensor.name)}' of model '{self.name}' holds NaN or infinity, "
                 "which this model does not accept"

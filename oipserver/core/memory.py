@@ -35,6 +35,6 @@ class Memory(Generic[V]):
 
     def add(self, key: bytes, value: V) -> None:
         """Remember a value."""
-        if len(self._known) >= self._size:
+        if len(self._known) >= self._size and key not in self._known:
             del self._known[next(iter(self._known))]
         self._known[key] = value

@@ -523,7 +523,13 @@ class Scheduler:
         def done(result: Arrays | Fault, seconds: float) -> None:
             self._ended(batch, result, seconds, started)
 
-        self._executor.run([ticket.load() for ticket in batch.tickets], batch.rows, done)
+        try:
+            parts = [ticket.load() for ticket in batch.tickets]
+        except Exception:  # no memory
+            logger.exception("a batch of model '%s' could not be put together", self._config.name)
+            done(InferenceFailed("the model failed to compute this request"), 0.0)
+        else:
+            self._executor.run(parts, batch.rows, done)
 
     def _ended(self, batch: _Batch, result: Arrays | Fault, seconds: float, started: float) -> None:
         self._running.discard(batch)

@@ -150,7 +150,7 @@ def _kind(datatype: Datatype) -> str:
 
 
 def _columns(text: Text, shape: Sequence[int]) -> int | None:
-    """How long the rows in a list are to be, 0 where it is flat; None when looking at each would take longer."""
+    """How long each row in a list is to be, 0 where it is flat; None when only the text can tell."""
     depth = _depth(text)
     if depth == 1:
         return 0
@@ -164,7 +164,7 @@ def _depth(text: Text) -> int:
 
 
 def _numbers(text: Text, kind: str, count: int, columns: int | None) -> Array:
-    """All numbers in a list; TypeError or ValueError unless they are `count`, and nested as `columns` says."""
+    """All numbers in a list; TypeError or ValueError unless they are `count`, in rows of `columns`."""
     if 2 * count > text.end - text.start:  # digits and commas: nothing is allocated for what has not come
         raise ValueError
     parser = Parser()

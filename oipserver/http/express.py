@@ -16,20 +16,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from oipserver.core.batch import split
 from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane, response
 from oipserver.core.errors import BadRequest, Fault, InternalError
 from oipserver.core.ids import new_id
+from oipserver.core.memory import Memory
 from oipserver.core.messages import NO_PARAMETERS, Arrays, InferenceResponse, Tensor
 from oipserver.core.registry import Version
 from oipserver.core.scheduler import Convoy
 from oipserver.http.door import COMPRESS_FROM, Answer, Head, InferSettings, ok_answer
 from oipserver.http.errors import error_response
 from oipserver.http.form import Form, form_of
-from oipserver.http.template import Match, Template, decode_together, recognize
+from oipserver.http.template import Template, decode_together, numbers_in, recognize
 from oipserver.http.turn import Connection, Turn
 from oipserver.http.wire import Body, encode_response
 
@@ -72,13 +73,14 @@ class Passenger(Turn):
 
     Attributes:
         arrived: when it came, by `time.perf_counter`.
-        match: what its body fits, once that is known.
+        id, numbers: of its body, where that fits a template.
         body_id: the id in the answer's document; `header_id` the one in its headers.
     """
 
-    __slots__ = ("arrived", "body", "body_id", "connection", "header_id", "known", "match", "party")
+    __slots__ = ("arrived", "body", "body_id", "connection", "header_id", "id", "known", "numbers", "party")
 
-    match: Match  # of its body, once that is known
+    id: str | None
+    numbers: bytes
     body_id: bytes
     header_id: bytes
 
@@ -91,6 +93,22 @@ class Passenger(Turn):
         self.response_started = self.response_complete = self.disconnected = self.over = False
         self.keep_alive = True
         self.more_body = False
+
+    def board(self, memory: Memory[Any]) -> Template | None:
+        """The template that its body fits, if it may go together with others like it."""
+        try:
+            match = recognize(self.body, memory)
+            if match is None or not match[0].may_ride:
+                return None
+            template, self.id, text = match
+            numbers = numbers_in(template, text)
+        except Exception:
+            logger.exception("a request could not be recognized")
+            return None
+        if numbers is None:
+            return None
+        self.numbers = numbers
+        return template
 
     def cancel(self) -> None:
         """The caller has left."""
@@ -137,22 +155,20 @@ class Express:
             version = versions[target]
             match = None
             if version is not None and known.plain and known.body_length <= limit:
-                match = recognize(passenger.body, version.contract.memory)
-            if version is None or match is None or not match[0].may_ride:
+                match = passenger.board(version.contract.memory)
+            if version is None or match is None:
                 _alone(passenger)
-                continue
-            passenger.match = match
-            if match[0] in parties:
-                parties[match[0]][1].append(passenger)
+            elif match in parties:
+                parties[match][1].append(passenger)
             else:
-                parties[match[0]] = (version, [passenger])
+                parties[match] = (version, [passenger])
         begun: set[Version] = set()
         for template, (version, passengers) in parties.items():
             most = max(1, version.config.max_batch_size // template.work.rows)
             for start in range(0, len(passengers), most):
                 part = passengers[start : start + most]
                 try:
-                    self._send_off(version, template, part, version not in begun)
+                    self._send_off(version, template, part, version not in begun, _Patience(len(part)))
                 except Exception:
                     logger.exception("%d requests failed together, and go on one by one", len(part))
                     for passenger in part:
@@ -167,17 +183,23 @@ class Express:
             return None
 
     def _send_off(
-        self, version: Version, template: Template, passengers: list[Passenger], at_once: bool
+        self,
+        version: Version,
+        template: Template,
+        passengers: list[Passenger],
+        at_once: bool,
+        patience: _Patience,
     ) -> None:
         work = self._work(version, template, passengers)
-        if work is None and len(passengers) == 1:
-            _alone(passengers[0])
-        elif work is None:  # by halves, so that one bad request costs its neighbours little
-            middle = len(passengers) // 2
-            self._send_off(version, template, passengers[:middle], at_once)
-            self._send_off(version, template, passengers[middle:], at_once=False)
-        else:
+        if work is not None:
             self._go(version, template, passengers, work, at_once)
+        elif len(passengers) == 1 or patience.ends():
+            for passenger in passengers:
+                _alone(passenger)
+        else:  # by halves, so that one bad request costs its neighbours little
+            middle = len(passengers) // 2
+            self._send_off(version, template, passengers[:middle], at_once, patience)
+            self._send_off(version, template, passengers[middle:], False, patience)
 
     def _go(
         self,
@@ -193,7 +215,7 @@ class Express:
 
     def _work(self, version: Version, template: Template, passengers: list[Passenger]) -> Work | None:
         """The rows of all; None where fewer may fare better than all together."""
-        array = decode_together(template, [passenger.match[2] for passenger in passengers])
+        array = decode_together(template, [passenger.numbers for passenger in passengers])
         if array is None:
             return None
         tensor, count = template.tensor, len(passengers)
@@ -203,6 +225,18 @@ class Express:
         except BadRequest:  # somebody's value, or the batch axis is not free
             return None
         return work if version.scheduler.has_room(work, count) else None
+
+
+class _Patience:
+    """Tells one bad request among good ones from many: after so many failures all go alone."""
+
+    def __init__(self, requests: int) -> None:
+        self._left = 2 * requests.bit_length()
+
+    def ends(self) -> bool:
+        """Count one failure more."""
+        self._left -= 1
+        return self._left < 0
 
 
 class Party:
@@ -226,7 +260,7 @@ class Party:
         for passenger in passengers:
             passenger.party = self
             # Ids as the other door gives them: each of body and header takes the other's where it has none.
-            from_head, from_body = passenger.known.head.request_id, passenger.match[1]
+            from_head, from_body = passenger.known.head.request_id, passenger.id
             passenger.header_id = header_id = (from_head or from_body or new_id()).encode()
             passenger.body_id = from_body.encode() if from_body else header_id
         try:
@@ -247,8 +281,23 @@ class Party:
                 self._convoy = None
 
     def _answer(self, passengers: Sequence[Passenger], result: Arrays | Fault) -> None:
-        """The answer to all who were not answered one by one."""
+        """The answer to all who were not answered one by one; nobody is left without."""
         self._convoy = None
+        try:
+            self._answer_all(passengers, result)
+        except Exception:
+            logger.exception("the answers to %d requests could not be written", len(passengers))
+            for passenger in passengers:
+                self._give_up(passenger)
+
+    def _give_up(self, passenger: Passenger) -> None:
+        if passenger.party is self and not passenger.over:
+            try:
+                self._refuse(passenger, InternalError("internal error"))
+            except Exception:
+                logger.exception("request %s could not be refused", passenger.header_id.decode())
+
+    def _answer_all(self, passengers: Sequence[Passenger], result: Arrays | Fault) -> None:
         rests = None if isinstance(result, Fault) else self._rests(result, len(passengers))
         if rests is not None:
             self._write(passengers, *rests)
@@ -280,24 +329,27 @@ class Party:
         """Past `Turn.reply`, which would look at each answer and each header."""
         connections = passengers[0].connection.shared
         head, start = passengers[0].connection.good_head, form.start
-        now, seconds = time.perf_counter(), []
-        for passenger, rest in zip(passengers, rests, strict=True):
-            if passenger.over:
-                continue
-            connection, body_id = passenger.connection, passenger.body_id
-            length = len(start) + len(body_id) + len(rest)
-            if length >= COMPRESS_FROM or connection.flow.write_paused or connections.closing:
-                body = Body(b"".join((start, body_id, rest)))
-                self._reply(passenger, "OK", passenger.answer(body))
-                continue
-            passenger.over = passenger.response_complete = True
-            connection.outlet.write(
-                b"".join((head, passenger.header_id, _LENGTHS[length], start, body_id, rest))
-            )
-            connection.on_response_complete()
-            passenger.party = None
-            seconds.append(now - passenger.arrived)
-        self._count("OK", seconds)
+        now = time.perf_counter()
+        seconds: list[float] = []
+        try:
+            for passenger, rest in zip(passengers, rests, strict=True):
+                if passenger.over:
+                    continue
+                connection, body_id = passenger.connection, passenger.body_id
+                length = len(start) + len(body_id) + len(rest)
+                if length >= COMPRESS_FROM or connection.flow.write_paused or connections.closing:
+                    body = Body(b"".join((start, body_id, rest)))
+                    self._reply(passenger, "OK", passenger.answer(body))
+                    continue
+                connection.outlet.write(
+                    b"".join((head, passenger.header_id, _LENGTHS[length], start, body_id, rest))
+                )
+                passenger.over = passenger.response_complete = True
+                passenger.party = None
+                seconds.append(now - passenger.arrived)
+                connection.on_response_complete()
+        finally:
+            self._count("OK", seconds)
 
     def _answer_one(self, passenger: Passenger, result: Arrays | Fault) -> None:
         """The answer to one by itself."""

@@ -47,6 +47,8 @@ def form_of(response: InferenceResponse, plan: Plan) -> Form | None:
     Only numbers are written in one call for many: a text may hold anything.
     """
     arrays = [json_data(tensor) for tensor in response.outputs]
+    if not arrays:
+        return None
     if plan.binary or any(plan.named.values()) or not all(isinstance(array, np.ndarray) for array in arrays):
         return None
     like = InferenceResponse(

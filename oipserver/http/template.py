@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import orjson
@@ -33,6 +33,8 @@ from oipserver.http.wire import LARGE, Envelope, Plan, decode_request, new_reque
 
 # Learning takes longer than reading; a body of many numbers has little to gain from it.
 MAX_BODY = 8192
+# Documents that begin alike and end in different ways.
+MAX_SUFFIXES = 4
 
 _ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,64})"\s*,', re.ASCII)
 _DATA = b'"data":'
@@ -52,6 +54,7 @@ class Template:
         request: what the document asks for.
         work: what the contract made of that.
         tensor: its only one.
+        single_row: of the only two axes of that, the first is 1.
         may_ride: requests like it may be read together: numbers, whose rows the model computes together.
         form: how its last answer looked, where that is known.
     """
@@ -62,6 +65,7 @@ class Template:
     plan: Plan
     work: Work
     tensor: Tensor
+    single_row: bool
     may_ride: bool
     form: Form | None = None
 
@@ -87,30 +91,44 @@ def read_json(body: bytes, envelope: Envelope, contract: Contract) -> Read:
     return read
 
 
-def recognize(body: bytes, memory: Memory[Template]) -> Match | None:
+def recognize(body: bytes, memory: Memory[Any]) -> Match | None:
     """The template that a body fits; None when it must be read from the beginning."""
     if len(body) >= LARGE:
         return None
     body_id, rest = _split_id(body)
     start = rest.find(_DATA) + 7
-    template = memory.get(rest[:start])
-    if template is None or not rest.endswith(template.suffix, start):
+    known = memory.get(rest[:start])
+    if type(known) is tuple:  # the gRPC front keeps its own there
+        for template in known:
+            if rest.endswith(template.suffix, start):
+                return template, body_id, rest[start : len(rest) - len(template.suffix)]
+    return None
+
+
+def numbers_in(template: Template, text: bytes) -> bytes | None:
+    """The numbers in a text for its hole, if they may be read together with those of others.
+
+    It must be a flat list of numbers, or one row as a list in a list, and of as many as the template says.
+    So nothing but our own brackets and commas can stand between the numbers of two callers.
+    """
+    text = text.strip(_SPACE)
+    if template.single_row and text.startswith(b"[[") and text.endswith(b"]]"):
+        inside = text[2:-2]
+    elif text.startswith(b"[") and text.endswith(b"]"):
+        inside = text[1:-1]
+    else:
         return None
-    return template, body_id, rest[start : len(rest) - len(template.suffix)]
+    as_many = inside.count(b",") + 1 == template.tensor.data.size
+    return inside if as_many and not inside.translate(None, _NUMBERS) else None
 
 
-def decode_together(template: Template, texts: Sequence[bytes]) -> Array | None:
-    """The values in texts for its hole, as rows one behind the other; None when one needs a closer look.
+def decode_together(template: Template, lists: Sequence[bytes]) -> Array | None:
+    """What `numbers_in` found for each caller, as rows one behind the other.
 
-    Each must be a flat list of numbers, or one row as a list in a list.  So nothing but our own brackets and
-    commas can stand between the numbers of two callers, and every caller has as many as the template says.
+    None where one of them needs a closer look: not all that is made of the same letters is a number.
     """
     tensor = template.tensor
     shape = tensor.data.shape
-    single_row = len(shape) == 2 and shape[0] == 1
-    lists = [_inside(text, single_row) for text in texts]
-    if b"".join(lists).translate(None, _NUMBERS):
-        return None
     try:
         values = orjson.loads(b"[[" + b"],[".join(lists) + b"]]")
     except orjson.JSONDecodeError:
@@ -138,14 +156,6 @@ def _rectangle(values: list[list[float]], like: Tensor) -> Array:
         raise ValueError
     flat, total = list(chain.from_iterable(values)), len(values) * size
     return decode_known_list(flat, datatype, (total,), total, like.name)
-
-
-def _inside(text: bytes, single_row: bool) -> bytes:
-    """The numbers in a list; whatever is no such list keeps its brackets, and is found out by them."""
-    text = text.strip(_SPACE)
-    if single_row and text.startswith(b"[[") and text.endswith(b"]]"):
-        return text[2:-2]
-    return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else b"?"
 
 
 def _split_id(body: bytes) -> tuple[str | None, bytes]:
@@ -178,7 +188,11 @@ def _learn(body: bytes, read: Read, contract: Contract) -> None:
     if start < len(_DATA):
         return
     if contract.memory.wants_more() and (template := _template(rest, start, *read)) is not None:
-        contract.memory.add(rest[:start], template)
+        others = contract.memory.get(rest[:start]) or ()
+        others = [other for other in others if other.suffix != template.suffix][: MAX_SUFFIXES - 1]
+        # The longest first: a body that ends like it may end like a shorter one as well.
+        known = tuple(sorted((template, *others), key=lambda each: -len(each.suffix)))
+        contract.memory.add(rest[:start], known)
 
 
 def _template(body: bytes, start: int, request: InferenceRequest, plan: Plan, work: Work) -> Template | None:
@@ -197,4 +211,5 @@ def _template(body: bytes, start: int, request: InferenceRequest, plan: Plan, wo
         return None
     may_ride = work.key is not None and tensor.datatype.dtype.kind in "fiu"
     reserved = read_parameters(document.get("parameters") or {})
-    return Template(suffix, request, reserved, plan, work, tensor, may_ride)
+    single_row = len(shape) == 2 and shape[0] == 1
+    return Template(suffix, request, reserved, plan, work, tensor, single_row, may_ride)

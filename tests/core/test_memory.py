@@ -24,3 +24,10 @@ def test_it_wants_everything_until_it_is_full_and_one_in_sixteen_then() -> None:
         assert memory.wants_more()
         memory.add(b"%d" % number, number)
     assert [memory.wants_more() for _ in range(64)].count(True) == 4
+
+
+def test_what_is_known_and_changes_pushes_nobody_out() -> None:
+    memory: Memory[int] = Memory(2)
+    for number, key in enumerate((b"a", b"b", b"a")):
+        memory.add(key, number)
+    assert [memory.get(key) for key in (b"a", b"b")] == [2, 1]

@@ -34,6 +34,7 @@ from oipserver import (
     DynamicBatching,
     InvalidInput,
     Model,
+    ModelConfig,
     Parameters,
     TensorMetadata,
 )
@@ -41,8 +42,11 @@ from oipserver.core.datatypes import Datatype
 from oipserver.core.messages import ModelState
 from oipserver.core.registry import Version
 from oipserver.core.scheduler import Budget, Ticket
+from oipserver.http import express
+from oipserver.http import template as template_module
 from oipserver.http.door import Exchange, InferSettings
 from oipserver.http.express import Party
+from oipserver.http.form import Form
 from oipserver.http.limits import HttpLimits
 from oipserver.http.turn import Turn
 from tests.conformance.system import Ended
@@ -1177,3 +1181,86 @@ def test_those_who_left_leave_nothing_for_the_garbage_collector(server: Station)
         assert server.call(alive) <= before + 1
     finally:
         gc.enable()
+
+
+# --- what is odd among what is alike -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many were read together, each time that this was tried."""
+    found: list[int] = []
+
+    def decode_together(template: Any, lists: Sequence[bytes]) -> Any:
+        found.append(len(lists))
+        return template_module.decode_together(template, lists)
+
+    monkeypatch.setattr(express, "decode_together", decode_together)
+    return found
+
+
+def test_two_documents_that_begin_alike_do_not_disturb_each_other(shared: Station) -> None:
+    other = '"outputs":[{"name":"y"}]'
+    shared.forget()
+    packets = [ask(float(n), rest=f",{other}") if n % 2 else ask(float(n)) for n in range(1, 17)]
+    taught(shared, packets)
+    for _ in range(3):
+        with parties(shared, "m") as found:
+            answers = shared.together(packets)
+        assert [numbers(answer)[0] for answer in answers] == [2.0 * n for n in range(1, 17)]
+        assert sorted(found) == [8, 8]
+
+
+@pytest.mark.parametrize("data", ["[null,1.5]", "[1.5]   ", "[1,2,3] ", '["a",1] ', "[[1,2,3]"])
+def test_what_cannot_ride_disturbs_nobody(shared: Station, decoded: list[int], data: str) -> None:
+    shared.forget()
+    good, odd = document("m", "[1.5,2.5]"), document("m", data.ljust(9))
+    taught(shared, [packet("m", good)])
+    shared.know([packet("m", odd)])
+    decoded.clear()
+    answers = shared.together([packet("m", each) for each in (good, odd, good, odd, good)])
+    assert [numbers(answers[n]) for n in (0, 2, 4)] == [[3.0, 5.0]] * 3
+    assert decoded == [3]
+
+
+def test_many_bad_ones_are_tried_a_few_times_only(shared: Station, decoded: list[int]) -> None:
+    shared.forget()
+    good, bad = packet("m", document("m", "[1.5,2.5]")), packet("m", document("m", "[1-5,2.5]"))
+    taught(shared, [good])
+    shared.know([bad])
+    decoded.clear()
+    assert {answer.status for answer in shared.together([bad] * 64)} == {400}
+    assert len(decoded) <= 32, "and not 127 times"
+
+
+def test_an_answer_that_cannot_be_written_is_told_to_one_and_spares_the_others(
+    shared: Station, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    packets = taught(shared, [ask(float(n), "quick") for n in (1, 2, 3)])
+    reply = Form.rests
+
+    def rests(form: Form, arrays: Arrays, callers: int) -> list[bytes]:
+        return reply(form, arrays, callers)[:2]  # a bug: one is missing
+
+    monkeypatch.setattr(Form, "rests", rests)
+    caplog.set_level(logging.CRITICAL, "oipserver.http")
+    answers = shared.together(packets)
+    assert [answer.status for answer in answers] == [200, 200, 500]
+    assert shared.books() == (0,) * 6
+    shared.journal.wait_for(*[Ended("http", "quick", code) for code in ("OK", "OK", "INTERNAL")])
+
+
+def test_a_model_without_outputs_answers_every_time() -> None:
+    nothing = Applies(FP64, (-1, 2), (), lambda x: {}, inline=True)
+    with Station() as server:
+
+        async def load() -> None:
+            server.plane.models["nothing"] = nothing
+            await server.plane.registry.load(ModelConfig(name="nothing", runtime="test"))
+
+        server.run(load())
+        packets = [ask(1.0, "nothing")] * 3
+        for packet_ in packets:
+            answer = server.pool(1)[0].ask(packet_)
+            assert (answer.status, answer.json()["outputs"]) == (200, [])
+        assert [answer.status for answer in server.together(packets)] == [200] * 3

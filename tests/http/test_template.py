@@ -145,8 +145,9 @@ def test_any_data_in_a_known_document(values: list[object], nested: bool) -> Non
 def test_what_is_known_is_used() -> None:
     knowing = contract()
     read_json(PLAIN % b"[1,2]", ENVELOPE, knowing)
-    template = knowing.memory.get(PLAIN[: PLAIN.index(b"%b")])
-    assert template is not None
+    known = knowing.memory.get(PLAIN[: PLAIN.index(b"%b")])
+    assert known is not None
+    (template,) = known
     template.plan.binary = True
     _, plan, work = read_json(PLAIN % b"[[3,4]]", ENVELOPE, knowing)
     assert plan.binary
