@@ -30,7 +30,7 @@ from oipserver.core.scheduler import Convoy
 from oipserver.http.door import COMPRESS_FROM, Answer, Head, InferSettings, ok_answer
 from oipserver.http.errors import error_response
 from oipserver.http.form import Form, form_of
-from oipserver.http.template import Template, decode_together, numbers_in, recognize
+from oipserver.http.template import Template, decode_together, inside, is_plain, recognize
 from oipserver.http.turn import Connection, Turn
 from oipserver.http.wire import Body, encode_response
 
@@ -101,7 +101,7 @@ class Passenger(Turn):
             if match is None or not match[0].may_ride:
                 return None
             template, self.id, text = match
-            numbers = numbers_in(template, text)
+            numbers = inside(template, text)
         except Exception:
             logger.exception("a request could not be recognized")
             return None
@@ -193,13 +193,20 @@ class Express:
         work = self._work(version, template, passengers)
         if work is not None:
             self._go(version, template, passengers, work, at_once)
-        elif len(passengers) == 1 or patience.ends():
+            return
+        if len(passengers) == 1 or patience.ends():
             for passenger in passengers:
                 _alone(passenger)
-        else:  # by halves, so that one bad request costs its neighbours little
-            middle = len(passengers) // 2
-            self._send_off(version, template, passengers[:middle], at_once, patience)
-            self._send_off(version, template, passengers[middle:], False, patience)
+            return
+        plain = [passenger for passenger in passengers if is_plain(template, passenger.numbers)]
+        for passenger in passengers if len(plain) < len(passengers) else ():
+            if not is_plain(template, passenger.numbers):
+                _alone(passenger)
+        # By halves where it cannot be told whose fault it is, so that one costs its neighbours little.
+        middle = len(plain) // 2 if len(plain) == len(passengers) else len(plain)
+        for part in (plain[:middle], plain[middle:]):
+            if part:
+                self._send_off(version, template, part, at_once and part[0] is plain[0], patience)
 
     def _go(
         self,

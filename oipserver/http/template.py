@@ -105,30 +105,29 @@ def recognize(body: bytes, memory: Memory[Any]) -> Match | None:
     return None
 
 
-def numbers_in(template: Template, text: bytes) -> bytes | None:
-    """The numbers in a text for its hole, if they may be read together with those of others.
-
-    It must be a flat list of numbers, or one row as a list in a list, and of as many as the template says.
-    So nothing but our own brackets and commas can stand between the numbers of two callers.
-    """
+def inside(template: Template, text: bytes) -> bytes | None:
+    """What stands in a text for its hole that is a flat list, or one row as a list in a list; else None."""
     text = text.strip(_SPACE)
-    if template.single_row and text.startswith(b"[[") and text.endswith(b"]]"):
-        inside = text[2:-2]
-    elif text.startswith(b"[") and text.endswith(b"]"):
-        inside = text[1:-1]
-    else:
-        return None
-    as_many = inside.count(b",") + 1 == template.tensor.data.size
-    return inside if as_many and not inside.translate(None, _NUMBERS) else None
+    if text.startswith(b"[[") and text.endswith(b"]]"):
+        return text[2:-2] if template.single_row else None
+    return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else None
+
+
+def is_plain(template: Template, text: bytes) -> bool:
+    """Whether there are as many numbers inside as the template says, as far as commas and letters tell."""
+    return text.count(b",") + 1 == template.tensor.data.size and not text.translate(None, _NUMBERS)
 
 
 def decode_together(template: Template, lists: Sequence[bytes]) -> Array | None:
-    """What `numbers_in` found for each caller, as rows one behind the other.
+    """What stands `inside` for each caller, as rows one behind the other; None when one needs a closer look.
 
-    None where one of them needs a closer look: not all that is made of the same letters is a number.
+    There must be numbers alone, so that nothing but our own brackets and commas can stand between those of
+    two callers, and every caller has as many as the template says.
     """
     tensor = template.tensor
     shape = tensor.data.shape
+    if b"".join(lists).translate(None, _NUMBERS):
+        return None
     try:
         values = orjson.loads(b"[[" + b"],[".join(lists) + b"]]")
     except orjson.JSONDecodeError:

@@ -1220,7 +1220,7 @@ def test_what_cannot_ride_disturbs_nobody(shared: Station, decoded: list[int], d
     decoded.clear()
     answers = shared.together([packet("m", each) for each in (good, odd, good, odd, good)])
     assert [numbers(answers[n]) for n in (0, 2, 4)] == [[3.0, 5.0]] * 3
-    assert decoded == [3]
+    assert decoded in ([3], [5, 3])
 
 
 def test_many_bad_ones_are_tried_a_few_times_only(shared: Station, decoded: list[int]) -> None:
