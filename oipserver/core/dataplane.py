@@ -126,7 +126,7 @@ class DataPlane:
             outputs=model.outputs,
             optional_outputs=model.optional_outputs,
             named_inputs=model.named_inputs,
-            parameters=model.parameters,
+            parameters={**model.parameters, **found.execution},
         )
 
     def serving(self, name: str, version: str | None, admission: Admission | None = None) -> Version:

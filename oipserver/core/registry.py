@@ -46,6 +46,8 @@ class Version:
     Attributes:
         streams: of a model that is `decoupled`; None for all others.
         reason: why it is FAILED, in words; empty otherwise.
+        execution: for the metadata, why the model is not compiled although that was asked for, where its
+            runtime does not say so itself.
     """
 
     def __init__(self, config: ModelConfig, observer: Observer) -> None:
@@ -55,6 +57,7 @@ class Version:
         self.contract: Contract
         self.scheduler: Scheduler
         self.streams: Streams | None = None
+        self.execution: Mapping[str, str] = {}
         self._executor: Executor | None = None
         self._observer = observer
         observer.state(config.name, config.version, self.state)
@@ -188,6 +191,7 @@ class Registry:
         scheduler = Scheduler(contract, executor, config, self._budget, self._observer, loop)
         streams = Streams(contract, config, self._budget, loop) if model.decoupled else None
         version.open(contract, executor, scheduler, streams)
+        version.execution = _unheard_execution(model, config)
         version.enter(ModelState.WARMING)
         await warm_up(contract, executor)
         if rows := await replay(contract, executor, config.max_batch_size):
@@ -208,6 +212,15 @@ class Registry:
 def _version_order(version: str) -> tuple[int, int, str]:
     """Numbers by value, before everything that is not a number."""
     return (0, int(version), version) if version.isdecimal() else (1, 0, version)
+
+
+def _unheard_execution(model: Model, config: ModelConfig) -> Mapping[str, str]:
+    """What to say of a wish for compiled execution that the runtime knows nothing of; nothing otherwise."""
+    if config.execution == "native" or "execution" in model.parameters:
+        return {}
+    reason = f"runtime '{config.runtime}' does not compile"
+    logger.warning("model '%s': execution is native, not %s: %s", config.name, config.execution, reason)
+    return {"execution": "native", "execution_reason": reason}
 
 
 async def release(model: Model, name: str) -> None:

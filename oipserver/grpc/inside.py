@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from oipserver.grpc.call import Call
+from oipserver.grpc.call import Call, Desk
 from oipserver.grpc.reply import End
 from oipserver.grpc.threads import Threads
 
@@ -90,13 +90,13 @@ class Arrivals(Threads):
     """A pool that takes no thread for an inference, but has its message brought.
 
     Args:
-        begin: makes a call of its context and its end.
+        desk: its slot for a call was taken before the call comes here.
     """
 
-    def __init__(self, name: str, inside: Inside, begin: Callable[[grpc.ServicerContext, End], Call]) -> None:
+    def __init__(self, name: str, inside: Inside, desk: Desk) -> None:
         super().__init__(1, name)
         self._inside = inside
-        self._begin = begin
+        self._desk = desk
         self._begun: Future[Any] = Future()
         self._begun.set_result(None)
 
@@ -106,9 +106,15 @@ class Arrivals(Threads):
         if len(args) < 3 or args[0] is not inside.in_pool:
             return super().submit(fn, *args, **kwargs)
         event, state = args[1:3]
-        call = self._begin(inside.context(event, state), inside.end(event, state))
-        call.open()
         try:
+            call = Call(self._desk, inside.context(event, state), inside.end(event, state))
+        except Exception:
+            log.exception("a call could not be begun")
+            self._desk.slots.release()
+            event.call.cancel()
+            return self._begun
+        try:
+            call.open()
             inside.receive(event, state, call.arrived)
         except Exception:
             log.exception("the message of a call could not be asked for")

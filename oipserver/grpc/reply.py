@@ -57,6 +57,19 @@ class Replies:
         raw: bool,
     ) -> None:
         """End a call, on the loop; a peer that has left is no error.  Never raises."""
+        try:
+            self._send(context, end, result, request_id, raw)
+        except Exception:
+            _give_up(context)
+
+    def _send(
+        self,
+        context: grpc.ServicerContext,
+        end: End,
+        result: InferenceResponse | Fault,
+        request_id: str,
+        raw: bool,
+    ) -> None:
         if isinstance(result, InferenceResponse) and (self._waits or _is_large(result)):
             self._pool.submit(_send_alone, context, end, result, request_id, raw)
             return
@@ -76,7 +89,10 @@ class Replies:
 def _send_alone(
     context: grpc.ServicerContext, end: End, result: InferenceResponse, request_id: str, raw: bool
 ) -> None:
-    _leave(context, end, _prepare(context, result, request_id, raw))
+    try:
+        end(_prepare(context, result, request_id, raw))
+    except Exception:
+        _give_up(context)
 
 
 def _prepare(
@@ -95,8 +111,13 @@ def _leave(context: grpc.ServicerContext, end: End, answer: bytes | None) -> Non
     try:
         end(answer)
     except Exception:
-        log.exception("an answer could not be sent")
-        context.cancel()  # type: ignore[no-untyped-call]
+        _give_up(context)
+
+
+def _give_up(context: grpc.ServicerContext) -> None:
+    """Leave nobody waiting for an answer that cannot be sent; in an `except` block."""
+    log.exception("an answer could not be sent")
+    context.cancel()  # type: ignore[no-untyped-call]
 
 
 def _encode(response: InferenceResponse, raw: bool) -> bytes | Fault:

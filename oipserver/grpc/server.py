@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import fields
-from functools import partial
 
 import grpc
 
 from oipserver.apps.services import Services
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.threads import in_daemon_thread
-from oipserver.grpc.call import Call, Desk
+from oipserver.grpc.call import Desk
 from oipserver.grpc.custom import Custom
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.inside import Arrivals, find_inside
@@ -74,7 +73,7 @@ class GrpcServer:
             # As many as may be inside: a peer that is slow to send takes none that another one needs.
             infer=Threads(max_concurrent_rpcs, "grpc-infer")
             if inside is None
-            else Arrivals("grpc-infer", inside, partial(Call, desk)),
+            else Arrivals("grpc-infer", inside, desk),
             decode=decode,
             send=send,
             instant=Threads(4, "grpc-instant"),

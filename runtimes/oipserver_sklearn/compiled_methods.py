@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from onnxruntime import InferenceSession
+from sklearn.base import is_clusterer
 from sklearn.pipeline import Pipeline
 
 from oipserver import Array, ModelConfig
@@ -16,6 +17,7 @@ from oipserver_sklearn.compiled_graph import ENGINE, session
 from oipserver_sklearn.compiled_parity import Compared, Different, compare
 from oipserver_sklearn.compiled_rows import Form, form_of
 from oipserver_sklearn.compiled_samples import blocks, numbers_for
+from oipserver_sklearn.compiled_ties import NEIGHBOURS, has_neighbours
 from oipserver_sklearn.compiled_trees import TREES, thresholds_of
 from oipserver_sklearn.outputs import dense
 from oipserver_sklearn.signature import first_line
@@ -90,6 +92,8 @@ def compile_methods(
         trial: rows as they take them.
         real: blocks of rows that came with the model.
     """
+    if has_neighbours(estimator):
+        return Outcome(native=dict.fromkeys(natives, NEIGHBOURS))
     outcome, differing = Outcome(), list[str]()
     try:
         compiler = _Compiler(trial, estimator, config, real)
@@ -107,13 +111,18 @@ def compile_methods(
             outcome.native[method] = _reason(error)
             if isinstance(error, Different):
                 differing.append(method)
-    _keep_together(outcome, differing)
+    _keep_together(outcome, differing, _scores_of(estimator))
     return outcome
 
 
-def _keep_together(outcome: Outcome, differing: Sequence[str]) -> None:
+def _scores_of(estimator: Any) -> Sequence[str]:
+    """The methods that tell the numbers of which labels are made; of clusters, the distances to them."""
+    return ("transform",) if is_clusterer(estimator) else ("predict_proba", "decision_function")
+
+
+def _keep_together(outcome: Outcome, differing: Sequence[str], known_scores: Sequence[str]) -> None:
     """Labels are made of scores: where these differ, equal labels are luck."""
-    scores = [method for method in differing if method in ("predict_proba", "decision_function")]
+    scores = [method for method in differing if method in known_scores]
     if scores and "predict" in outcome.calls:
         del outcome.calls["predict"], outcome.compared["predict"]
         outcome.native["predict"] = f"{scores[0]} differs: {outcome.native[scores[0]]}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -120,6 +121,42 @@ def test_a_model_without_a_valid_example_serves_all_the_same() -> None:
         assert version.ready
 
     run(scenario())
+
+
+@pytest.mark.parametrize("execution", ["compiled", "auto"])
+def test_a_runtime_that_does_not_compile_says_so(execution: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Library(Doubler):
+        parameters: Mapping[str, object] = {"library": "1.0"}
+
+    async def scenario() -> None:
+        async with Plane({"m": Library()}, execution=execution) as plane:
+            assert plane.data.model_metadata("m", None).parameters == {
+                "library": "1.0",
+                "execution": "native",
+                "execution_reason": "runtime 'test' does not compile",
+            }
+
+    run(scenario())
+    (warning,) = [one for one in caplog.records if one.levelno == logging.WARNING]
+    told = f"model 'm': execution is native, not {execution}: runtime 'test' does not compile"
+    assert warning.getMessage() == told
+
+
+@pytest.mark.parametrize(
+    ("execution", "told"), [("native", {}), ("native", {"library": "1.0"}), ("auto", {"execution": "native"})]
+)
+def test_what_a_runtime_says_of_its_execution_stands(
+    execution: str, told: Mapping[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Compiler(Doubler):
+        parameters = told
+
+    async def scenario() -> None:
+        async with Plane({"m": Compiler()}, execution=execution) as plane:
+            assert plane.data.model_metadata("m", None).parameters == told
+
+    run(scenario())
+    assert not caplog.records
 
 
 def test_the_newest_ready_version_answers_where_none_is_named() -> None:

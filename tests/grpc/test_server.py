@@ -14,8 +14,9 @@ from grpc import _server
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from oipserver.grpc import wire
+from oipserver.grpc import reply, wire
 from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferRequest, ModelInferResponse
+from oipserver.grpc.call import Call
 from oipserver.grpc.inside import Inside, find_inside
 from oipserver.grpc.server import GrpcServer
 from tests.grpc.conftest import Serve
@@ -305,6 +306,38 @@ def test_a_way_of_receiving_that_fails_leaves_nobody_waiting(monkeypatch: pytest
         assert (status, text) == (grpc.StatusCode.INTERNAL, "internal error")
     assert server.log.ended == [("", "INTERNAL")] * 3
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "expected"),
+    [
+        (Inside, "context", grpc.StatusCode.CANCELLED),
+        (Call, "__init__", grpc.StatusCode.CANCELLED),
+        (Call, "open", grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_a_call_that_cannot_begin_does_not_end_all_others(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, expected: grpc.StatusCode
+) -> None:
+    server = Running({"m": Doubler()}, max_concurrent_rpcs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        for _ in range(3):  # each has had its slot back
+            assert failure(lambda: server.infer(raw_request(1.0), timeout=5.0))[0] is expected
+    assert server.infer(raw_request(1.0), timeout=5.0)
+    server.close()
+
+
+@pytest.mark.parametrize("model", ["m", "unknown"])
+def test_an_answer_that_cannot_be_prepared_leaves_nobody_waiting(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    server = serve({"m": Doubler()}, max_concurrent_rpcs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(reply, "_prepare", fail)
+        status, _, _ = failure(lambda: server.infer(raw_request(1.0, model=model), timeout=5.0))
+        assert status is grpc.StatusCode.CANCELLED
+    assert server.infer(raw_request(1.0), timeout=5.0)
 
 
 def test_callers_who_wait_for_a_model_hold_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import (
     BaggingClassifier,
+    BaggingRegressor,
     ExtraTreesClassifier,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
@@ -34,9 +35,17 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    KNeighborsTransformer,
+    LocalOutlierFactor,
+)
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
@@ -321,11 +330,47 @@ def test_a_tolerance_can_let_more_through() -> None:
 
 def test_one_method_may_stay_native(caplog: pytest.LogCaptureFixture) -> None:
     clusters = KMeans(3, n_init=1, random_state=0).fit(IRIS)
-    clusters.transform = lambda rows: 2.0 * KMeans.transform(clusters, rows)
+    clusters.predict = lambda rows: KMeans.predict(clusters, rows) + 1
     model = wrap(clusters)
-    assert list(model.parameters["execution_checked"]) == ["predict"]  # type: ignore[call-overload]
-    assert "transform" in model.parameters["execution_native"]  # type: ignore[operator]
-    assert "model 'm': transform is executed natively: a number differs by 5.0e-01" in caplog.text
+    assert list(model.parameters["execution_checked"]) == ["transform"]  # type: ignore[call-overload]
+    assert model.parameters["execution_native"] == {"predict": "labels are not the same"}
+    assert "model 'm': predict is executed natively: labels are not the same" in caplog.text
+
+
+@pytest.mark.parametrize("before", [[], [StandardScaler()]])
+def test_clusters_stay_native_where_the_distances_to_them_differ(before: list[Any]) -> None:
+    estimator = make_pipeline(*before, KMeans(3, n_init=1, random_state=0)).fit(IRIS)
+    clusters = estimator.steps[-1][1]
+    clusters.transform = lambda rows: 2.0 * KMeans.transform(clusters, rows)
+    model = wrap(estimator if before else clusters)
+    assert model.parameters["execution"] == "native"
+    reason = str(model.parameters["execution_reason"])
+    assert reason.removeprefix("transform differs: ").startswith("a number differs by 5.0e-01")
+
+
+NEIGHBOURS = {
+    "classifier": KNeighborsClassifier(),
+    "regressor": KNeighborsRegressor(),
+    "outliers": LocalOutlierFactor(novelty=True),
+    "pipeline": make_pipeline(StandardScaler(), KNeighborsClassifier()),
+    "bagging": BaggingRegressor(KNeighborsRegressor(), 2, random_state=0),
+    "search": GridSearchCV(Pipeline([("last", Ridge())]), {"last": [KNeighborsRegressor()]}, cv=2),
+    "frozen": TransformedTargetRegressor(FrozenEstimator(KNeighborsRegressor().fit(IRIS, SPECIES))),
+    "columns": make_pipeline(ColumnTransformer([("a", KNeighborsTransformer(), [0, 1, 2, 3])]), Ridge()),
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_neighbours_stay_native(name: str) -> None:
+    facts = wrap(NEIGHBOURS[name].fit(IRIS, SPECIES)).parameters
+    assert facts["execution"] == "native"
+    assert facts["execution_reason"] == "ties between neighbours are decided by their order"
+
+
+def test_ties_between_neighbours_are_decided_as_natively() -> None:
+    estimator = KNeighborsClassifier().fit(IRIS, SPECIES)
+    grid = np.random.default_rng(0).uniform(IRIS.min(axis=0), IRIS.max(axis=0), (2000, 4)).round(1)
+    assert np.array_equal(ask(wrap(estimator), grid, "predict_proba"), estimator.predict_proba(grid))
 
 
 def test_auto_compiles_what_is_faster_so(caplog: pytest.LogCaptureFixture) -> None:
