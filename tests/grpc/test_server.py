@@ -340,26 +340,32 @@ def test_an_answer_that_cannot_be_prepared_leaves_nobody_waiting(
     assert server.infer(raw_request(1.0), timeout=5.0)
 
 
+def infer_threads() -> set[threading.Thread]:
+    """Those of all servers in this process."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("grpc-infer")}
+
+
 def test_callers_who_wait_for_a_model_hold_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     gated = GatedModel()
+    before = infer_threads()
     server = Running({"m": gated}, max_concurrent_rpcs=64)
     held = [hold(server, gated)] + [begin_infer(server) for _ in range(40)]
     server.run(until, lambda: server.plane.gate.in_flight == 41)
-    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("grpc-infer")]
-    assert len(names) == 1
+    taken = infer_threads() - before
     gated.gate.set()
+    assert len(taken) == 1
     for call in held:
         call.result(PATIENCE)
     server.close()
 
 
 def test_a_caller_who_sends_nothing_holds_no_thread() -> None:
+    before = infer_threads()
     server = Running({"m": Doubler()}, max_concurrent_rpcs=64)
     stream = server.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer", None, None)
     calls = [stream.future(iter(Held()), timeout=PATIENCE) for _ in range(40)]
     server.run(until, lambda: len(server.server._patience._until) == 40)
-    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("grpc-infer")]
-    assert len(names) == 1
+    assert len(infer_threads() - before) == 1
     for call in calls:
         call.cancel()  # type: ignore[no-untyped-call]
     server.run(until, lambda: len(server.log.ended) == 40)
