@@ -87,7 +87,8 @@ def _layout(fitted: BaseEstimator, n_jobs: int) -> tuple[Layout, Any]:
     known = columns_of(fitted, width)
     read = [column for column in known if column is not None]
     if not names:
-        return _unnamed(read, width), served
+        spare = read[0] if read else ANY_NUMBER  # in place of a column that nobody reads
+        return _unnamed([column or spare for column in known], width), served
     if len(read) < width or any(column.datatype is not FP64 for column in read):
         used = [name for name, column in zip(names, known, strict=True) if column is not None]
         return Table(read, used), served

@@ -132,6 +132,16 @@ def test_columns_chosen_by_type_and_left_over() -> None:
     assert answer.dtype == np.float64
 
 
+def test_unnamed_columns_that_nobody_reads() -> None:
+    rows = np.arange(24.0).reshape(6, 4) % 7
+    prepare = ColumnTransformer([("some", StandardScaler(), [0, 2])], remainder="drop")
+    pipeline = make_pipeline(prepare, LogisticRegression()).fit(rows, [0, 1] * 3)
+    model = wrap(pipeline)
+    assert [tensor.shape for tensor in model.inputs] == [(-1, 4)]
+    answer = model.predict({model.inputs[0].name: rows}, ["predict"], {})["predict"]
+    np.testing.assert_array_equal(answer.ravel(), pipeline.predict(rows))
+
+
 def test_text_behind_an_imputer() -> None:
     impute = make_pipeline(SimpleImputer(strategy="constant", fill_value="none"), OneHotEncoder())
     prepare = ColumnTransformer([("text", impute, ["port"]), ("number", "passthrough", ["fare"])])
