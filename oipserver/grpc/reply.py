@@ -58,24 +58,14 @@ class Replies:
     ) -> None:
         """End a call, on the loop; a peer that has left is no error.  Never raises."""
         try:
-            self._send(context, end, result, request_id, raw)
+            if isinstance(result, InferenceResponse) and (self._waits or _is_large(result)):
+                self._pool.submit(_send_alone, context, end, result, request_id, raw)
+                return
+            if not self._outbox:
+                self._loop.call_soon(self._flush)
+            self._outbox.append((context, end, _prepare(context, result, request_id, raw)))
         except Exception:
             _give_up(context)
-
-    def _send(
-        self,
-        context: grpc.ServicerContext,
-        end: End,
-        result: InferenceResponse | Fault,
-        request_id: str,
-        raw: bool,
-    ) -> None:
-        if isinstance(result, InferenceResponse) and (self._waits or _is_large(result)):
-            self._pool.submit(_send_alone, context, end, result, request_id, raw)
-            return
-        if not self._outbox:
-            self._loop.call_soon(self._flush)
-        self._outbox.append((context, end, _prepare(context, result, request_id, raw)))
 
     def _flush(self) -> None:
         outbox, until = self._outbox, perf_counter() + TURN_SECONDS

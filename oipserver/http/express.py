@@ -198,9 +198,11 @@ class Express:
             for passenger in passengers:
                 _alone(passenger)
             return
-        plain = [passenger for passenger in passengers if is_plain(template, passenger.numbers)]
-        for passenger in passengers if len(plain) < len(passengers) else ():
-            if not is_plain(template, passenger.numbers):
+        plain: list[Passenger] = []
+        for passenger in passengers:
+            if is_plain(template, passenger.numbers):
+                plain.append(passenger)
+            else:
                 _alone(passenger)
         # By halves where it cannot be told whose fault it is, so that one costs its neighbours little.
         middle = len(plain) // 2 if len(plain) == len(passengers) else len(plain)
