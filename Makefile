@@ -7,6 +7,8 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.envs/%,$(wildcard tests/clients/requirements/*.txt))
 EXAMPLES := .envs/object_detector .envs/onnx_runtime
+# Processes that run the tests: they wait for servers half of their time.
+WORKERS ?= 3
 QUICK_PEERS := .envs/bench/fastapi/.installed .envs/bench/mlserver/.installed
 
 # The first interpreter that suits: a name on PATH may be too old, lack venv, or be a shim that does not run.
@@ -53,7 +55,7 @@ serve: $(VENV)/.installed ## serve an embedded demo model on http://127.0.0.1:80
 
 test: $(VENV)/.installed-dev $(CLIENTS:%=%/.installed) ## run all tests, also against the real clients
 	@$(MAKE) --silent --keep-going --no-print-directory $(EXAMPLES:%=%/.installed) || echo 'The tests of these examples are skipped.'
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
 lint: $(VENV)/.installed-dev ## formatting, ruff, types and the import law
 	@$(VENV)/bin/ruff format --check --quiet

@@ -18,11 +18,10 @@ from urllib.parse import quote
 import hpack
 
 from oipserver.core.admission import Admission
-from oipserver.core.dataplane import DataPlane
+from oipserver.core.dataplane import DataPlane, Handle
 from oipserver.core.errors import BadRequest, Fault, PayloadTooLarge, Unsupported
 from oipserver.core.ids import new_id, valid_request_id
 from oipserver.core.messages import InferenceResponse
-from oipserver.core.scheduler import Ticket
 from oipserver.grpc import wire
 from oipserver.grpc.errors import STATUS, details
 from oipserver.grpc.template import learn, recognize
@@ -84,7 +83,7 @@ class _Call:
         self.body = b""
         self.raw = True
         self.request_id = given if valid_request_id(given) else ""
-        self.ticket: Ticket | None = None
+        self.ticket: Handle | None = None
         self.timeout = float(text[:-1]) * _SECONDS[text[-1]] if text else 60.0
 
 

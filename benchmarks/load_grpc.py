@@ -22,8 +22,9 @@ _HEADER_BYTES = _FRAME.size
 _ACK = _END_STREAM = 0x1
 _END_HEADERS = 0x4
 _FIRST_WINDOW = 65_535
-_FRAME_BYTES = 16_384
+_FIRST_FRAME_BYTES = 16_384
 _INITIAL_WINDOW_SIZE = 4
+_MAX_FRAME_SIZE = 5
 # No run receives as much as this, so windows are opened once and never again.
 _WIDE_WINDOW = 2**30
 
@@ -85,6 +86,7 @@ class GrpcCaller:
         self._tally = tally
         self._stream = -1
         self._window = _FIRST_WINDOW
+        self._frame_bytes = _FIRST_FRAME_BYTES
         self._credit = _FIRST_WINDOW
         self._credits: dict[int, int] = {}
         self._unsent: dict[int, memoryview] = {}
@@ -148,6 +150,8 @@ class GrpcCaller:
                 for stream in self._credits:
                     self._credits[stream] += value - self._window
                 self._window = value
+            elif name == _MAX_FRAME_SIZE:
+                self._frame_bytes = value
 
     def _widen(self, stream: int, size: int) -> None:
         if not stream:
@@ -183,7 +187,7 @@ class GrpcCaller:
 
     def _send(self, stream: int) -> None:
         data, position = self._unsent[stream], 0
-        while (size := min(len(data) - position, self._credit, self._credits[stream], _FRAME_BYTES)) > 0:
+        while (size := min(len(data) - position, self._credit, self._credits[stream], self._frame_bytes)) > 0:
             piece = data[position : position + size]
             position += size
             self._credit -= size

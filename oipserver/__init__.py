@@ -19,6 +19,7 @@ from oipserver.apps.files import File, Files
 from oipserver.apps.models import Models
 from oipserver.core.answers import as_declared
 from oipserver.core.constraint import Constraint
+from oipserver.core.cpus import cpu_quota
 from oipserver.core.datatypes import (
     BF16,
     BOOL,
@@ -90,6 +91,7 @@ __all__ = [
     "UnsupportedMediaType",
     "UserCode",
     "as_declared",
+    "cpu_quota",
     "datatype_of",
     "declared",
     "import_code",

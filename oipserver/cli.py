@@ -36,8 +36,8 @@ INTERRUPTED = 130
 
 # Spellings that other servers' users have in their fingers; underscores for dashes work everywhere.
 ALIASES = {"model_uri": ("--model-dir",)}
-SECTIONS = {"http": "HTTP", "grpc": "gRPC", "limits": "Limits", "shutdown": "Shutdown"}
-SECTIONS |= {"sources": "Model sources", "log": "Log"}
+SECTIONS = {"http": "HTTP", "grpc": "gRPC", "tls": "TLS", "access": "Access", "limits": "Limits"}
+SECTIONS |= {"idempotency": "Idempotency", "shutdown": "Shutdown", "sources": "Model sources", "log": "Log"}
 
 DEMO_REQUEST = {
     "inputs": [
@@ -229,6 +229,39 @@ def list_runtimes(as_json: bool) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@commands.group()
+def keys() -> None:
+    """Make API keys, which say who may ask what."""
+
+
+@keys.command(name="new")
+@click.option("--name", required=True, metavar="NAME", help="Who gets it; stands in logs.")
+@click.option("--role", "roles", multiple=True, metavar="ROLE", help="infer, read or admin; several times.")
+@click.option("--model", "models", multiple=True, metavar="PATTERN", help="Models it is for, e.g. 'iris-*'.")
+@click.option("--rate", metavar="N", help="Requests a second.")
+@click.option("--burst", metavar="N", help="Requests at once.")
+@click.option("--rows-rate", metavar="N", help="Rows a second.")
+@click.option("--rows-burst", metavar="N", help="Rows at once.")
+@click.option("--file", metavar="FILE", help="YAML file that the entry is written to, instead of shown.")
+def new(name: str, file: str | None, **given: str | tuple[str, ...] | None) -> int:
+    """Make a key, show it once, and what is to be kept of it: a digest that nobody can turn back."""
+    from oipserver.access import new as making
+    from oipserver.access.entry import AccessError
+
+    try:
+        made = making.make(name, given)
+        if file is not None:
+            making.append(Path(file), made.line)
+    except AccessError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(f"--file: cannot write '{file}': {error.strerror}")
+    click.echo(made.key)
+    where = f"{file} has the entry now." if file else f"For the file of the keys:\n\n{made.line}"
+    click.echo(f"\nThat is the key; it is not shown again.  {where}", err=True)
+    return 0
 
 
 def _load(flags: Mapping[str, str | None]) -> ServerConfig:

@@ -15,17 +15,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import uvloop
 
-from oipserver import __version__, log
-from oipserver.allocator import keep_large_blocks
+from oipserver import __version__, descriptors, log
+from oipserver.access.entry import AccessError
+from oipserver.access.plain import plain_warning
+from oipserver.access.reload import Keys
+from oipserver.allocator import for_a_model, keep_large_blocks
 from oipserver.apps.life import Apps
 from oipserver.apps.loading import AppError, load_apps
 from oipserver.apps.models import Models
@@ -33,13 +36,18 @@ from oipserver.apps.services import services_of
 from oipserver.artifacts.golden_file import read_golden
 from oipserver.config import HttpConfig, ServerConfig, SourcesConfig
 from oipserver.core import runtimes
-from oipserver.core.admission import Gate
+from oipserver.core.admission import OPEN, Gate
+from oipserver.core.controlplane import ControlPlane
+from oipserver.core.cpus import find_cpus
 from oipserver.core.dataplane import DataPlane, ServerMetadata
 from oipserver.core.errors import NotReady
+from oipserver.core.idempotency import Replays
 from oipserver.core.model import Model, Runtime
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.registry import Load, Registry, Version
 from oipserver.core.scheduler import Budget
+from oipserver.core.shared_memory import Regions
+from oipserver.core.statistics import Statistics
 from oipserver.core.user_code import CodeUri
 from oipserver.grpc.server import GrpcServer
 from oipserver.hooks import with_hooks
@@ -48,12 +56,17 @@ from oipserver.http.door import Exchange, InferSettings
 from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import BACKLOG, HttpServer
+from oipserver.listeners import Listeners, TracingError
 from oipserver.metrics import Metrics
+from oipserver.native_threads import held_to
+from oipserver.remains import Remains
 from oipserver.sources import fetch
+from oipserver.tls import TlsError, certificates_of
+from oipserver.watch import Watch
 
 logger = logging.getLogger("oipserver.server")
 
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
 # A thread that computes in pure Python gives the loop its turn after this time (default 5 ms).
 SWITCH_INTERVAL = 0.0005
 # Requests leave no cycles behind, only connections do: the collector looks less often than it would.
@@ -62,6 +75,9 @@ COLLECTOR_THRESHOLDS = (10_000, 10, 3)
 _LAST_SECONDS = 4.0
 # Runtimes whose models have scoring paths (/invocations, ...), which no app may take then.
 _SCORED = ("mlflow",)
+
+# Runtimes whose libraries are in memory.
+_imported: set[str] = set()
 
 OnReady: TypeAlias = Callable[[int | None, int | None], None]
 
@@ -84,10 +100,16 @@ def run_model(model: object, config: ServerConfig, on_ready: OnReady | None = No
         TypeError: when no installed runtime recognises the object.
     """
     wrapped = runtimes.wrap(model, config.models[0])
-    return _run(config, lambda _: wrapped, on_ready)
+    # It is nowhere to be loaded from a second time.
+    return _run(replace(config, model_control="none"), lambda _: wrapped, on_ready, stored=False)
 
 
 def _load_stored(sources: SourcesConfig, config: ModelConfig) -> Model:
+    with for_a_model():
+        return _load_from(sources, config)
+
+
+def _load_from(sources: SourcesConfig, config: ModelConfig) -> Model:
     # What the runtime lacks is told before anything is fetched for it.
     load = _import_runtime(config.runtime).load
     fetched = fetch(replace(config, model_uri=CodeUri.parse(config.model_uri).location), sources)
@@ -101,22 +123,27 @@ def _load_stored(sources: SourcesConfig, config: ModelConfig) -> Model:
 def _import_runtime(name: str) -> Runtime:
     """`runtimes.get_runtime` without the collector, which would walk through each library several times.
 
-    What is imported stays: freezing it spares the collections to come.
+    What is imported stays: freezing it spares the collections to come.  Once: what is new at a later load is
+    mostly requests, and a model that may go.
     """
+    if name in _imported:
+        return runtimes.get_runtime(name)
     gc.disable()
     try:
-        return runtimes.get_runtime(name)
+        runtime = runtimes.get_runtime(name)
+        _imported.add(name)
+        return runtime
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _run(config: ServerConfig, load: Load, on_ready: OnReady | None) -> int:
-    log.configure(config.log.level)
-    with _interpreter_for_serving():
+def _run(config: ServerConfig, load: Load, on_ready: OnReady | None, stored: bool = True) -> int:
+    opened = log.configure(config.log.level, config.log.format, libraries=not _in_event_loop())
+    with _interpreter_for_serving(), held_to(find_cpus()):
         try:
-            server = Server(config, load)
-        except AppError as error:
+            server = Server(config, load, stored, opened)
+        except (AppError, TlsError, AccessError, TracingError) as error:
             sys.stderr.write(f"oipserver: {' '.join(str(error).split())}\n")
             return 2
         return _run_beside(server, on_ready) if _in_event_loop() else _run_here(server, on_ready)
@@ -173,58 +200,124 @@ def _run_beside(server: Server, on_ready: OnReady | None) -> int:
 
 
 class Server:
-    """One process: a registry of models behind an HTTP and a gRPC front."""
+    """One process: a registry of models behind an HTTP and a gRPC front.
 
-    def __init__(self, config: ServerConfig, load: Load) -> None:
+    Args:
+        stored: models can be loaded again, and SIGHUP does it.
+        opened: where requests are logged; None logs none.
+    """
+
+    def __init__(
+        self, config: ServerConfig, load: Load, stored: bool = True, opened: log.Log | None = None
+    ) -> None:
         self._config = config
-        self._metrics = Metrics()
-        self._gate = Gate(self._metrics)
+        self._stored = stored
+        self._metrics = Metrics(config.models, config.metrics.triton_names)
+        access = config.access
+        self._keys = Keys(access) if access.keys or access.keys_file else None
+        statistics = Statistics()
+        self._listeners = Listeners(config, (self._metrics, statistics), opened)
+        observer = self._listeners.observer
+        self._gate = Gate(observer, OPEN if self._keys is None else self._keys.guard)
         limits = config.limits
-        self._registry = Registry(load, Budget(limits.max_queue_size, limits.max_queue_bytes), self._metrics)
-        self._metrics.watch(self._gate, self._registry)
+        self._watch = Watch(load) if config.model_control == "poll" else None
+        self._registry = Registry(
+            load if self._watch is None else self._watch.load,
+            Budget(limits.max_queue_size, limits.max_queue_bytes),
+            observer,
+            Remains().left,
+            limits.hang_timeout,
+            self._leave if limits.exit_on_hang else lambda: None,
+        )
+        explicit = config.model_control == "explicit"
+        self._control = ControlPlane(self._registry, config.models, explicit, self._tell)
+        lost = (lambda: opened.sink.dropped) if opened is not None else int
+        self._metrics.watch(self._gate, self._registry, __version__, lost)
         self._plane = DataPlane(
             self._registry,
             self._gate,
-            ServerMetadata("oipserver", __version__, EXTENSIONS),
+            ServerMetadata("oipserver", __version__, _extensions(config)),
             expected=len(config.models),
             beside=(lambda: self._apps.reason) if config.apps else None,
+            regions=Regions(config.shared_memory, config.http.max_body_bytes),
+            statistics=statistics,
+            replays=Replays(**asdict(config.idempotency)),
         )
         self._apps = Apps(load_apps(config.apps), Models(self._plane, limits.default_timeout))
         http = config.http
-        self._settings = InferSettings(http.max_json_bytes, http.max_body_bytes, limits.default_timeout)
+        self._settings = InferSettings(
+            http.max_json_bytes, http.max_body_bytes, limits.default_timeout, http.server_timing
+        )
+        self._certificates = certificates_of(config.tls)
         # Made before anything is bound: they refuse apps that claim what is not theirs.
         scored = any(model.runtime in _SCORED for model in config.models)
-        self._app = create_app(self._plane, self._settings, self._metrics.exposition, self._apps, scored)
+        self._app = create_app(
+            self._plane, self._settings, self._metrics.exposition, self._apps, scored, self._control
+        )
         self._services = services_of(self._apps)
         self._signals: Signals | None = None
+        self._code = 0
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
+        self._started = False
+        self._first_ready: Callable[[], None] | None = None
 
     async def serve(self, on_ready: OnReady | None = None) -> int:
         """From open ports to the end; the exit code of the process, 2 when a port cannot be had."""
-        self._signals = signals = Signals(asyncio.get_running_loop())
+        self._signals = signals = Signals(asyncio.get_running_loop(), self._reload if self._stored else None)
         try:
             try:
                 ports = await self._open()
             except OSError as error:
                 sys.stderr.write(f"oipserver: {error}\n")
                 return 2
-            loading = asyncio.ensure_future(self._load(ports, on_ready))
+            logger.info("CPUs: %s", find_cpus())
+            beside = [asyncio.ensure_future(work) for work in self._beside(ports, on_ready)]
             await signals.first()
-            loading.cancel()
+            for task in beside:
+                task.cancel()
+            self._control.close()
             await self._end(signals.patient)
         finally:
             signals.give_back()
-        return 0
+        return self._code
+
+    def _beside(
+        self, ports: tuple[int | None, int | None], on_ready: OnReady | None
+    ) -> Iterator[Coroutine[Any, Any, None]]:
+        """What goes on until the server ends."""
+        yield self._load(ports, on_ready)
+        if self._certificates is not None:
+            yield self._certificates.watch()
+        if self._keys is not None:
+            yield self._keys.watch()
+        if self._watch is not None:
+            yield self._watch.run(self._control, self._config.poll_interval)
 
     def interrupt(self) -> None:
         """As Ctrl-C, from another thread."""
         if self._signals is not None:
             self._signals.interrupt()
 
+    def _leave(self) -> None:
+        """End as if told so, but for the exit code."""
+        logger.error("limits.exit_on_hang: leaving")
+        self._code = 1
+        if self._signals is not None:
+            self._signals.end()
+
     async def _open(self) -> tuple[int | None, int | None]:
         config, loop = self._config, asyncio.get_running_loop()
+        if self._keys is not None and (warning := plain_warning(config)):
+            logger.warning("%s", warning)
+        if self._keys is None and config.model_control == "explicit":
+            logger.warning(
+                "model control is explicit, and no keys are configured: "
+                "whoever reaches a port may load and unload models"
+            )
         self._apps.models.bind(loop)
+        fronts = (config.http, config.grpc)
+        descriptors.allow(sum(front.max_connections for front in fronts if front.port is not None))
         http_port = grpc_port = None
         listener = None if config.http.port is None else _listen("http.port", config.host, config.http.port)
         if config.grpc.port is not None:
@@ -234,23 +327,28 @@ class Server:
                 self._plane,
                 loop,
                 address=_join(config.host, config.grpc.port),
-                max_message_bytes=config.grpc.max_message_bytes,
-                max_concurrent_rpcs=config.grpc.max_concurrent_rpcs,
+                limits=config.grpc,
                 default_timeout_seconds=config.limits.default_timeout,
                 services=self._services,
+                certificates=self._certificates,
+                control=self._control,
             )
             grpc_port = self._grpc.start()
-            logger.info("gRPC on %s", _join(config.host, grpc_port))
+            tls = "" if self._certificates is None else " (TLS)"
+            logger.info("gRPC on %s%s", _join(config.host, grpc_port), tls)
         if listener is not None:
             self._http = HttpServer(
                 self._app,
                 _limits(config.http),
                 partial(Exchange, self._plane, self._settings),
                 Express(self._plane, self._settings),
+                self._certificates,
+                report=self._gate.control,
             )
             await self._http.start(listener)
             http_port = listener.getsockname()[1]
-            logger.info("HTTP on http://%s (uvloop, httptools)", _join(config.host, http_port))
+            scheme = "http" if self._certificates is None else "https"
+            logger.info("HTTP on %s://%s (uvloop, httptools)", scheme, _join(config.host, http_port))
         return http_port, grpc_port
 
     async def _load(self, ports: tuple[int | None, int | None], on_ready: OnReady | None) -> None:
@@ -263,15 +361,29 @@ class Server:
         gc.freeze()
         keep_large_blocks()
         await self._apps.start()
+        self._started = True
+        self._first_ready = partial(on_ready, *ports) if on_ready is not None else lambda: None
         if not self._plane.ready():
             reason = self._plane.ready_reason()
             logger.error("running, but not ready: %s; Ctrl-C or SIGTERM ends the server", reason)
-            return
+        self._tell()
+
+    def _tell(self) -> None:
+        """Whoever is told whether the server is ready, may have to be told something new."""
+        ready = self._started and self._plane.ready()
         if self._grpc is not None:
-            self._grpc.set_serving(True)
-        logger.info("ready: %s", ", ".join([*map(_describe, versions), *self._apps.names]))
-        if on_ready is not None:
-            on_ready(*ports)
+            self._grpc.set_serving(ready)
+        if ready and self._first_ready is not None:
+            versions = map(_describe, self._registry.versions())
+            logger.info("ready: %s", ", ".join([*versions, *self._apps.names]))
+            told, self._first_ready = self._first_ready, None
+            told()
+
+    def _reload(self) -> None:
+        """SIGHUP: load again what is not unloaded."""
+        wanted = self._control.wanted()
+        logger.info("loading again: %s", ", ".join(f"model '{one.name}'" for one in wanted))
+        self._control.start_reload(wanted)
 
     async def _end(self, patient: bool) -> None:
         config = self._config.shutdown
@@ -291,6 +403,7 @@ class Server:
                 await self._close()
         except TimeoutError:
             logger.warning("not everything was closed in %g s", _LAST_SECONDS)
+        await self._listeners.close()
         logger.info("stopped")
 
     async def _drain(self, seconds: float) -> None:
@@ -314,22 +427,27 @@ class Server:
 
 
 class Signals:
-    """SIGTERM and Ctrl-C, while the server runs.
+    """SIGTERM and Ctrl-C, while the server runs, and SIGHUP.
+
+    Args:
+        hangup: called for SIGHUP, which ends the process without it.
 
     Attributes:
         patient: the signal was SIGTERM, so that a load balancer may need time to look away.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, hangup: Callable[[], None] | None = None) -> None:
         self.patient = True
         self._loop = loop
         self._came = asyncio.Event()
         # Signals reach the main thread only; a server in another thread lives as long as its process.
-        self._numbers = (
-            (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
-        )
+        main = threading.current_thread() is threading.main_thread()
+        self._numbers = [signal.SIGTERM, signal.SIGINT] if main else []
         for number in self._numbers:
             loop.add_signal_handler(number, self._on_signal, number)
+        if main and hangup is not None:
+            self._numbers.append(signal.SIGHUP)
+            loop.add_signal_handler(signal.SIGHUP, hangup)
 
     async def first(self) -> None:
         """Return when the first signal has come."""
@@ -340,6 +458,10 @@ class Signals:
         for number in self._numbers:
             self._loop.remove_signal_handler(number)
 
+    def end(self) -> None:
+        """As SIGTERM, unless a signal has come."""
+        self._came.set()
+
     def interrupt(self) -> None:
         """Ctrl-C, from another thread."""
         self._loop.call_soon_threadsafe(self._on_signal, signal.SIGINT)
@@ -347,6 +469,7 @@ class Signals:
     def _on_signal(self, number: signal.Signals) -> None:
         if self._came.is_set():
             logger.warning("second signal: ending at once")
+            logging.shutdown()
             os._exit(128 + number)
         self.patient = number == signal.SIGTERM
         self._came.set()
@@ -387,6 +510,11 @@ def _limits(config: HttpConfig) -> HttpLimits:
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _extensions(config: ServerConfig) -> tuple[str, ...]:
+    """By the names that Triton gives them; of the repository's, the index at least is always there."""
+    return (*EXTENSIONS, "system_shared_memory") if config.shared_memory else EXTENSIONS
 
 
 def _describe(version: Version) -> str:

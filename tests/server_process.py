@@ -15,6 +15,7 @@ from typing import Self
 # Without a lame duck, and with a short drain; a later flag of the test's own wins.
 QUICK = ("--http-port=0", "--grpc-port=0", "--shutdown-lame-duck=0", "--shutdown-drain=5")
 PATIENCE = 30.0
+_ENVIRON = {"PYTHONUNBUFFERED": "1", "OIPSERVER_LOG_FORMAT": "text", "OIPSERVER_LOG_REQUESTS": "0"}
 
 
 class ServerProcess:
@@ -28,7 +29,8 @@ class ServerProcess:
         flags: of the command.
         command: "serve" or "demo".
         program: a Python program and its arguments, in place of all that.
-        environ: variables besides the inherited ones, of which none begins with OIPSERVER_.
+        environ: variables besides the inherited ones, of which none begins with OIPSERVER_; its log is text,
+            without requests, unless they say otherwise.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class ServerProcess:
     ) -> None:
         self._arguments = [sys.executable, *(program or ["-m", "oipserver", command, *QUICK, *flags])]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OIPSERVER_")}
-        self._environ = {**inherited, "PYTHONUNBUFFERED": "1", **(environ or {})}
+        self._environ = {**inherited, **_ENVIRON, **(environ or {})}
         self._lines: list[str] = []
         self._ended = False  # its output, and so the process as far as anybody can hear it
         self._changed = threading.Condition()
@@ -80,7 +82,7 @@ class ServerProcess:
 
     @property
     def http_port(self) -> int:
-        return self._port(r"HTTP on http://\S+:(\d+)")
+        return self._port(r"HTTP on https?://\S+:(\d+)")
 
     @property
     def grpc_port(self) -> int:
@@ -107,7 +109,7 @@ class ServerProcess:
 
     def wait_ready(self) -> None:
         """Return when every model serves; the ports are known then."""
-        self.wait_for(r" ready: ")
+        self.wait_for(r'[ "]ready: ')
 
     def wait_for(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """The first match in the output, old or new.

@@ -37,11 +37,11 @@ print(faults() - before)
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
 
 
-def run(what: str, **environ: str) -> list[str]:
+def run(what: str, program: str = PROGRAM, **environ: str) -> list[str]:
     """The lines that the program prints."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, what],
+        [sys.executable, "-c", program, what],
         env={**inherited, **environ},
         check=True,
         capture_output=True,
@@ -64,3 +64,37 @@ def test_large_requests_cause_few_page_faults() -> None:
 def test_what_the_environment_says_stays(environ: dict[str, str]) -> None:
     assert not keep_large_blocks(environ)
     assert run("keep", **environ)[0] == "False"
+
+
+# Ten models are taken and given back, each by another thread and so in another arena; then, printed is how
+# much of the process stays.
+MODELS = """
+import os, sys, threading
+from contextlib import nullcontext
+from oipserver.allocator import for_a_model, give_back, keep_large_blocks
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def load():
+    with for_a_model() if sys.argv[1] == "keep" else nullcontext():
+        models.append([bytes(2**20) for _ in range(8)])
+
+keep_large_blocks()
+before = resident()
+for _ in range(10):
+    models = []
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    del models
+give_back()
+print(resident() - before)
+"""
+
+
+@glibc
+def test_what_models_have_taken_goes_back() -> None:
+    assert int(run("keep", MODELS)[0]) < 2**20 * 4 < int(run("", MODELS)[0])

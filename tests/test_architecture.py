@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-FRONT = {"core", "config", "log", "access", "apps"}
+FRONT = {"core", "config", "log", "access", "apps", "tls"}
 
 # Each room (a file or folder of oipserver; "public" is its __init__) and the other rooms that it may import.
 LAW = {
@@ -26,23 +26,46 @@ LAW = {
     "public": {"core", "apps"},
     "config": {"core"},
     "log": {"core", "config"},
+    "requestlog": {"core", "log"},
+    "tracing": {"core"},
+    "listeners": {"core", "config", "log", "http", "grpc", "requestlog", "tracing"},
     "metrics": {"core"},
     "testing": {"core"},
     "access": {"core", "config", "log"},
+    "tls": {"core", "config"},
     "http": FRONT,
     "grpc": FRONT,
     "hooks": {"core"},
     "artifacts": {"core"},
     "sources": {"core", "config"},
     "allocator": set(),
+    "descriptors": set(),
+    "remains": {"allocator"},
+    "native_threads": {"core"},
+    "watch": {"core", "config"},
     "server": FRONT
-    | {"public", "allocator", "metrics", "apps", "http", "grpc", "hooks", "artifacts", "sources"},
+    | {
+        "public",
+        "allocator",
+        "metrics",
+        "apps",
+        "http",
+        "grpc",
+        "hooks",
+        "artifacts",
+        "sources",
+        "remains",
+        "native_threads",
+        "watch",
+        "listeners",
+        "descriptors",
+    },
     "cli": {"public", "core", "config"},
     "__main__": {"cli"},
 }
 
 # What may be imported besides, but inside functions alone: `import oipserver` and `--help` stay light.
-LAZY = {"public": {"config", "server", "artifacts"}, "cli": {"server", "artifacts", "sources"}}
+LAZY = {"public": {"config", "server", "artifacts"}, "cli": {"server", "access", "artifacts", "sources"}}
 
 
 class Import(NamedTuple):

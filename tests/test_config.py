@@ -92,10 +92,22 @@ TEXTS = {
     "host": "localhost",
     "model_repository": str(Path(__file__).parent),
     "log.level": "debug",
+    "log.format": "json",
+    "tracing.endpoint": "http://collector:4318",
+    "model_control": "poll",
     "sources.cache_dir": "/var/cache/models",
+    "tls.cert_file": "/etc/tls/tls.crt",
+    "tls.key_file": "/etc/tls/tls.key",
+    "tls.client_ca_file": "/etc/tls/ca.crt",
+    "tls.client_auth": "required",
+    "access.keys_file": "/etc/oipserver/keys.yaml",
+    "access.keys": "[]",
+    "access.header": "x-token",
 }
+VALUES = {"log.requests": 0.5}
 LISTS = {
     "apps": ["shop.routes:app", "stock"],
+    "access.open": ["health", "docs"],
     "sources.schemes": ["https", "s3"],
     "sources.allow_hosts": ["10.0.0.0/8", "store"],
 }
@@ -105,7 +117,8 @@ LISTS = {
 def test_every_setting_is_reached_from_flag_environment_and_file(
     one: Any, model_file: Path, tmp_path: Path
 ) -> None:
-    value = TEXTS.get(one.leaf.path, LISTS.get(one.leaf.path, 7))
+    number = not one.leaf.default if one.leaf.annotation is bool else VALUES.get(one.leaf.path, 7)
+    value = TEXTS.get(one.leaf.path, LISTS.get(one.leaf.path, number))
     text = ", ".join(value) if isinstance(value, list) else str(value)
     section, _, name = one.leaf.path.rpartition(".")
     table = {section: {name: value}} if section else {name: value}
@@ -273,6 +286,20 @@ def test_values_of_every_kind_are_refused_in_their_words(model_file: Path, tmp_p
         f"{file}: models[0].dynamic_batching.max_queue_delay_microseconds: expected microseconds"
         " from 0, got 'soon'",
     ]
+
+
+def test_the_default_priority_is_one_of_the_levels(model_file: Path, tmp_path: Path) -> None:
+    model = {"model_uri": str(model_file), "runtime": "sklearn"}
+    batching = {"priority_levels": 2, "default_priority_level": 3}
+    file = write(tmp_path / "c.json", json.dumps({"models": [{**model, "dynamic_batching": batching}]}))
+    assert problems({"config": file}) == [
+        f"{file}: models[0].dynamic_batching.default_priority_level: "
+        "expected one of the 2 priority_levels, got 3"
+    ]
+    batching["default_priority_level"] = 2
+    file = write(tmp_path / "d.json", json.dumps({"models": [{**model, "dynamic_batching": batching}]}))
+    (read,) = load(model_file, {"config": file}).models
+    assert (read.dynamic_batching.priority_levels, read.dynamic_batching.default_priority_level) == (2, 2)
 
 
 def test_one_error_lists_every_bad_field_of_every_source(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_a_server_is_ready_inside_and_has_ended_outside() -> None:
 
 def test_what_it_said_instead_is_shown() -> None:
     server = ServerProcess("--http-port=melon").start()
-    with pytest.raises(AssertionError, match=r"never wrote ' ready: ':\noipserver: .*melon"):
+    with pytest.raises(AssertionError, match=r"never wrote '\[ \"\]ready: ':\noipserver: .*melon"):
         server.wait_ready()
     assert server.wait() == 2
 

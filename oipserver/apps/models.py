@@ -22,6 +22,7 @@ from oipserver.core.messages import Array, InferenceRequest, ModelMetadata, Para
 T = TypeVar("T")
 
 FRONT = "app"
+ROUTE = "models.infer"
 
 
 class Models:
@@ -131,6 +132,7 @@ class Models:
         """On the loop: one infer request inside the server, counted as all are."""
         # Drained with the request that asks: it is inside already, and must not be refused half-way.
         admission = self._plane.gate.admit(FRONT, on_behalf=True)
+        admission.route, admission.request_id = ROUTE, question.id
         code = "INTERNAL"
         try:
             response = await self._plane.infer(question, admission)

@@ -11,24 +11,30 @@ load      all together; one error lists every bad field
 
 from oipserver.config.load import ConfigError, for_model, load_config
 from oipserver.config.schema import (
+    AccessConfig,
     GrpcConfig,
     HttpConfig,
+    IdempotencyConfig,
     LimitsConfig,
     LogConfig,
     ServerConfig,
     ShutdownConfig,
     SourcesConfig,
+    TlsConfig,
 )
 
 __all__ = [
+    "AccessConfig",
     "ConfigError",
     "GrpcConfig",
     "HttpConfig",
+    "IdempotencyConfig",
     "LimitsConfig",
     "LogConfig",
     "ServerConfig",
     "ShutdownConfig",
     "SourcesConfig",
+    "TlsConfig",
     "for_model",
     "load_config",
 ]

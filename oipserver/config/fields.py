@@ -7,6 +7,7 @@ that one error can name every bad field.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ class Leaf:
         metavar: the value's place holder in the help, e.g. "PORT".
         expected: the value in words, for complaints.
         can_be_off: "off" is None; `Meta(extra={"off": True})` says so.
+        is_path: a relative one starts where it was given; `Meta(extra={"path": True})` says so.
     """
 
     path: str
@@ -46,6 +48,7 @@ class Leaf:
     metavar: str
     expected: str
     can_be_off: bool
+    is_path: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +152,9 @@ def _leaf(path: str, entry: Field[Any], annotation: Any) -> Leaf:
     text = entry.metadata.get("help", "")
     metavar, expected = _describe(annotation)
     meta = _meta(annotation)
-    can_be_off = meta is not None and bool((meta.extra or {}).get("off"))
-    return Leaf(path, annotation, default, text, metavar, expected, can_be_off)
+    extra = (meta.extra if meta is not None else None) or {}
+    can_be_off, is_path = bool(extra.get("off")), bool(extra.get("path"))
+    return Leaf(path, annotation, default, text, metavar, expected, can_be_off, is_path)
 
 
 def _describe(annotation: Any) -> tuple[str, str]:
@@ -182,7 +186,8 @@ def _convert(leaf: Leaf, given: Given) -> object:
         return None
     if given.text and isinstance(value, str) and _is_list(leaf.annotation):
         value = [part for part in map(str.strip, value.split(",")) if part]
-    return msgspec.convert(value, leaf.annotation, strict=not given.text)
+    converted: object = msgspec.convert(value, leaf.annotation, strict=not given.text)
+    return os.path.abspath(given.base / str(converted)) if leaf.is_path and converted else converted
 
 
 def _is_list(annotation: Any) -> bool:

@@ -85,6 +85,7 @@ def _model(
         values["model_uri"] = _usable(draft.given["model_uri"], schemes, problems)
     if "runtime" in values and runtimes is not None:
         _check_runtime(draft.given["runtime"], runtimes, problems)
+    _check_levels(draft, values, problems)
     if len(problems) > before:
         return None
     values["name"] = _name(draft.given)
@@ -92,6 +93,15 @@ def _model(
         problems.append(f"{draft.places['name']}: the path makes no name, give one")
         return None
     return build(ModelConfig, values)
+
+
+def _check_levels(draft: Draft, values: Mapping[str, object], problems: list[str]) -> None:
+    default, levels = (
+        values.get(f"dynamic_batching.{name}", 0) for name in ("default_priority_level", "priority_levels")
+    )
+    if isinstance(default, int) and isinstance(levels, int) and default > levels:
+        source = draft.given["dynamic_batching.default_priority_level"].source
+        problems.append(f"{source}: expected one of the {levels} priority_levels, got {default}")
 
 
 def _expected(path: str, runtimes: Collection[str] | None) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from oipserver.core.codec import cast_float
 from oipserver.core.constraint import Constraint
-from oipserver.core.datatypes import BOOL, BYTES, Datatype
+from oipserver.core.datatypes import BOOL, BYTES, DATATYPES, Datatype
 from oipserver.core.errors import BadRequest, InferenceFailed, Unprocessable, printable
 from oipserver.core.memory import Memory
 from oipserver.core.messages import (
@@ -93,6 +93,8 @@ class Contract:
         }
         rows = self._rows(inputs)
         outputs = self._requested(request.outputs)
+        for name, delivery in request.deliveries.items() if request.deliveries else ():
+            delivery.bind(self._outputs[name], self.batched, rows)
         parameters = self._declared_parameters(request.parameters)
         return Work(
             inputs=inputs,
@@ -312,6 +314,12 @@ def _cast(tensor: Tensor, metadata: TensorMetadata) -> Array:
     if caster is None:
         raise BadRequest(f"input '{printable(tensor.name)}' expects datatype {want}, got {have}")
     return caster(tensor.data, want, tensor.name)
+
+
+def taken_as(want: Datatype) -> list[Datatype]:
+    """Every datatype that is taken where `want` is declared, itself first."""
+    others = [have for have in DATATYPES.values() if have is not want and _caster(have, want) is not None]
+    return [want, *others]
 
 
 def _caster(have: Datatype, want: Datatype) -> Callable[[Array, Datatype, str], Array] | None:

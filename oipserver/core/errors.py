@@ -8,11 +8,16 @@ The core says *what* is wrong; each front owns one table from these codes to its
     │   ├── Unprocessable      well-formed, but a value breaks the model's contract
     │   │   └── InvalidInput   the same, raised by a runtime
     │   ├── Unsupported        an extension that this server does not offer
+    │   ├── Unauthorized       nobody that is known
+    │   ├── Forbidden          a known caller without the right
     │   ├── NotFound           no such model, version or route
     │   ├── MethodNotAllowed
     │   ├── PayloadTooLarge · UriTooLong · HeadersTooLarge
     │   ├── UnsupportedMediaType
+    │   ├── AlreadyExists      a name that is taken
+    │   ├── Conflict           an idempotency key that stands for another request
     │   └── RequestTimeout     the caller was too slow to send
+    ├── RateLimited            this caller asks too often
     ├── NotReady · Overloaded  refused before any work: safe to retry
     ├── DeadlineExceeded       the caller's time is over
     ├── Cancelled              the caller left; logged, never sent
@@ -52,7 +57,7 @@ class Fault(Exception):
     """
 
     code: ClassVar[str] = "INTERNAL"
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -79,6 +84,18 @@ class Unsupported(BadRequest):
     """A protocol extension that this server does not offer, or that is switched off."""
 
     code = "UNSUPPORTED"
+
+
+class Unauthorized(BadRequest):
+    """The caller has not said who it is, or is nobody that is known."""
+
+    code = "UNAUTHORIZED"
+
+
+class Forbidden(BadRequest):
+    """The caller is known, and may not do this."""
+
+    code = "FORBIDDEN"
 
 
 class NotFound(BadRequest):
@@ -121,6 +138,33 @@ class UnsupportedMediaType(BadRequest):
     """A content type or content encoding that this server does not read."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class AlreadyExists(BadRequest):
+    """A name that is to be given to something new, and is taken."""
+
+    code = "ALREADY_EXISTS"
+
+
+class Conflict(BadRequest):
+    """An idempotency key that was used before, for another request."""
+
+    code = "CONFLICT"
+
+
+class RateLimited(Fault):
+    """The caller asks more often than it may; nothing was done.
+
+    Args:
+        retry_after: whole seconds, at least 1.
+    """
+
+    code = "RATE_LIMIT"
+    retry_after = 1
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class NotReady(Fault):

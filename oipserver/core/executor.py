@@ -1,27 +1,26 @@
 """Where a model runs: on the event loop when its batch is cheap, else on its own threads.
 
 Placement is measured, not guessed.  A hop to a thread and back costs about 0.1 ms, a slow model on the
-loop costs everybody; so a batch that takes less than 2 ms runs inline and a slower one does not.  Threads
-are daemons: a model that hangs does not keep the process from ending.
+loop costs everybody; so a batch that takes less than 2 ms runs inline and a slower one does not.  Code of
+which nobody knows what it does never runs inline, whatever the configuration says: it could hang.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from functools import partial
 from typing import TypeAlias
 
 from oipserver.core.batch import merge
 from oipserver.core.contract import Work
-from oipserver.core.errors import BadRequest, Fault, InferenceFailed
+from oipserver.core.crew import HANG_TIMEOUT, Action, Crew
+from oipserver.core.errors import BadRequest, DeadlineExceeded, Fault, InferenceFailed
 from oipserver.core.messages import Arrays
 from oipserver.core.model import Model
 from oipserver.core.model_config import InstanceGroup
-from oipserver.core.threads import in_daemon_thread
 
 logger = logging.getLogger("oipserver.executor")
 
@@ -57,34 +56,48 @@ class CostModel:
         return min(bounds, default=float("inf"))
 
 
+def _nobody() -> None:
+    """Whom nothing concerns."""
+
+
 class Executor:
     """Runs one model's calls; at most `count` at the same time.
 
     `run` is for the event loop's thread; `done(arrays or fault, compute seconds)` is called there too,
     before `run` returns when the call was placed inline.
+
+    Args:
+        hang_timeout: seconds until a call is given up, with its thread.
+        on_lost: told when that has happened.
     """
 
     def __init__(
-        self, model: Model, group: InstanceGroup, loop: asyncio.AbstractEventLoop, name: str
+        self,
+        model: Model,
+        group: InstanceGroup,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        hang_timeout: float = HANG_TIMEOUT,
+        on_lost: Action = _nobody,
     ) -> None:
         self.costs = CostModel()
         self.free = group.count
         self._model = model
         self._loop = loop
         self._inline_allowed = group.placement != "thread" and model.may_run_inline
-        self._always_inline = group.placement == "inline"
+        self._always_inline = group.placement == "inline" and model.may_run_inline
         self._threshold = INLINE_AGAIN_BELOW
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
-            for number in range(group.count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._on_lost = on_lost
+        self._crew: Crew[_Job] = Crew(group.count, name, loop, hang_timeout)
+
+    @property
+    def lost(self) -> int:
+        """Threads that hang."""
+        return self._crew.lost
 
     def run(self, parts: Sequence[Work], rows: int, done: Done) -> None:
         """Start one call for all `parts`; the caller has seen that `free` is above zero."""
-        self._start(_Job(self._model, parts, rows, done), self._inline(rows))
+        self._start(_Job(self, self._model, parts, rows, done), self._inline(rows))
 
     async def call(self, work: Work) -> Arrays:
         """One call on a thread, for warm-up.
@@ -98,7 +111,7 @@ class Executor:
             if not future.done():
                 future.set_result(result)
 
-        self._start(_Job(self._model, [work], work.rows, done), inline=False)
+        self._start(_Job(self, self._model, [work], work.rows, done), inline=False)
         result = await future
         if isinstance(result, Fault):
             raise result
@@ -106,20 +119,29 @@ class Executor:
 
     async def close(self) -> None:
         """Let the threads end after what they compute now, and return when they have."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        await in_daemon_thread(self._join, "join")
+        await self._crew.close()
+        self._on_lost = _nobody  # who is told holds this
 
-    def _join(self) -> None:
-        for thread in self._threads:
-            thread.join()
+    def finish(self, job: _Job, result: Arrays | Fault, seconds: float) -> None:
+        """A call has ended."""
+        self.free += 1
+        if not isinstance(result, Fault):
+            self.costs.record(job.rows, seconds)
+        job.done(result, seconds)
+
+    def give_up(self, job: _Job) -> None:
+        """A call hangs, and its thread is replaced."""
+        self.free += 1
+        seconds = time.monotonic() - (job.since or 0.0)
+        job.done(DeadlineExceeded(f"the model has not answered in {seconds:.3g} s"), seconds)
+        self._on_lost()
 
     def _start(self, job: _Job, inline: bool) -> None:
         self.free -= 1
         if inline:
-            self._finish(job, *job.compute())
+            self.finish(job, *job.compute())
         else:
-            self._jobs.put(job)
+            self._crew.put(job)
 
     def _inline(self, rows: int) -> bool:
         if self._always_inline:
@@ -131,32 +153,29 @@ class Executor:
         self._threshold = INLINE_BELOW if inline else INLINE_AGAIN_BELOW
         return inline
 
-    def _finish(self, job: _Job, result: Arrays | Fault, seconds: float) -> None:
-        self.free += 1
-        if not isinstance(result, Fault):
-            self.costs.record(job.rows, seconds)
-        job.done(result, seconds)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            result, seconds = job.compute()
-            try:
-                self._loop.call_soon_threadsafe(self._finish, job, result, seconds)
-            except RuntimeError:  # the loop is closed: nobody waits for this answer any more
-                return
-            del job, result
-
 
 class _Job:
     """One call of `predict` for the rows of one caller or more, and whom to tell."""
 
-    __slots__ = ("_model", "_parts", "done", "rows")
+    __slots__ = ("_executor", "_model", "_parts", "done", "rows", "since")
 
-    def __init__(self, model: Model, parts: Sequence[Work], rows: int, done: Done) -> None:
+    def __init__(
+        self, executor: Executor, model: Model, parts: Sequence[Work], rows: int, done: Done
+    ) -> None:
+        self.since: float | None = None
+        self._executor = executor
         self._model = model
         self._parts = parts
         self.rows = rows
         self.done = done
+
+    def work(self) -> Action:
+        """Compute, on a thread."""
+        return partial(self._executor.finish, self, *self.compute())
+
+    def lost(self) -> None:
+        """It hangs."""
+        self._executor.give_up(self)
 
     def compute(self) -> tuple[Arrays | Fault, float]:
         """The answer or the fault, and the seconds that it took.

@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 
 _VALID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# W3C Trace Context, 3.2.2: version, trace id, parent id, flags.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT_LENGTH = 55
 _random = random.SystemRandom()
 _generator = random.Random(_random.getrandbits(256))  # noqa: S311  an id is a label, not a secret
 
@@ -41,3 +44,11 @@ def _new_ids(count: int) -> Iterator[str]:
 def valid_request_id(text: str) -> bool:
     """Whether client text may be used as the request id in headers, trailers and logs."""
     return _VALID.fullmatch(text) is not None
+
+
+def valid_traceparent(text: str) -> str:
+    """A caller's `traceparent`, or "" where it is none; later versions of it may have more at their end."""
+    known, more = text[:_TRACEPARENT_LENGTH], text[_TRACEPARENT_LENGTH:]
+    if not _TRACEPARENT.fullmatch(known) or (more and (more[0] != "-" or known.startswith("00"))):
+        return ""
+    return known

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
@@ -33,12 +33,38 @@ class Tensor:
     """A named array.  The shape is the array's own, never stored twice.
 
     BYTES tensors hold an object array of `bytes`; BF16 tensors hold float32.
+
+    Attributes:
+        elsewhere: of an answer: the data was put where `parameters` say, and does not travel.
     """
 
     name: str
     datatype: Datatype
     data: Array
     parameters: Parameters = field(default_factory=no_parameters)
+    elsewhere: bool = False
+
+
+class Delivery(Protocol):
+    """How one output is to be answered that is not to be answered as it is."""
+
+    def bind(self, declared: TensorMetadata, batched: bool, rows: int) -> None:
+        """Learn what the model announces of the output, and for how many rows it is asked.
+
+        Raises:
+            BadRequest: the output is not fit for it.
+        """
+
+    def deliver(self, tensor: Tensor) -> Tensor:
+        """What is answered in place of the output.
+
+        Raises:
+            BadRequest: it cannot be.
+        """
+        ...
+
+
+Deliveries: TypeAlias = Mapping[str, Delivery]
 
 
 @dataclass(slots=True)
@@ -50,6 +76,8 @@ class InferenceRequest:
         outputs: names in the order wanted; empty means the model's default outputs.
         parameters: the model's own; what concerns transport was taken out by the front.
         deadline: in the event loop's time (seconds, monotonic).
+        priority: from 1, the highest; 0 is the model's default.
+        deliveries: by output, where there are any; the front that read them applies them to the answer.
     """
 
     model_name: str
@@ -59,6 +87,8 @@ class InferenceRequest:
     model_version: str | None = None
     outputs: Sequence[str] = ()
     parameters: Parameters = field(default_factory=no_parameters)
+    priority: int = 0
+    deliveries: Deliveries | None = None
 
 
 @dataclass(slots=True)

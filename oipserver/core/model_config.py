@@ -16,12 +16,16 @@ class DynamicBatching:
         max_queue_size: requests that may wait for this model; one more is refused.
         max_queue_bytes: tensor bytes that may wait for this model.
         retry_failed: run a failed batch again by halves, so that a bad request fails alone.
+        priority_levels: how many priorities a request may ask for, 1 being the highest; 0 for no such thing.
+        default_priority_level: of a request that asks for none of them; 0 is the lowest.
     """
 
     max_queue_delay_microseconds: int | None = None
     max_queue_size: int = 2048
     max_queue_bytes: int = 512 * 2**20
     retry_failed: bool = True
+    priority_levels: int = 0
+    default_priority_level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,21 @@ class InstanceGroup:
 
     count: int = 1
     placement: Literal["auto", "inline", "thread"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What is promised to callers, for the metrics to watch; nothing by default.
+
+    Attributes:
+        latency: seconds within which a good answer is there.
+        target: share of the answers that shall be good so.
+        availability: share of the requests that the server shall not fail.
+    """
+
+    latency: float | None = None
+    target: float = 0.99
+    availability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +84,5 @@ class ModelConfig:
     max_batch_size: int = 1024
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     instance_group: InstanceGroup = field(default_factory=InstanceGroup)
+    slo: Slo = field(default_factory=Slo)
     parameters: Mapping[str, object] = field(default_factory=dict)

@@ -1,29 +1,92 @@
-"""The events that metrics (and later traces and logs) listen to.  The core only reports."""
+"""The events that metrics, logs and traces listen to.  The core and the fronts only report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from oipserver.core.messages import ModelState
 
 
+@dataclass(slots=True)
+class Phases:
+    """Where the time of an answered infer request went, in seconds.
+
+    Attributes:
+        decode: bytes to checked tensors.
+        queue: from the queue to the start of its batch.
+        compute: the call of the model that answered it, which it may share with others.
+        encode: arrays to bytes.
+        batch_rows: rows in that call.
+        started: when it began, by `time.monotonic`; requests of one version with the same one shared it.
+    """
+
+    decode: float = 0.0
+    queue: float = 0.0
+    compute: float = 0.0
+    encode: float = 0.0
+    batch_rows: int = 0
+    started: float = 0.0
+
+
+@dataclass(slots=True)
+class Ended:
+    """Requests that are over and ended alike; mostly one.
+
+    What one value stands for holds for each of them; a sequence has one entry for each, or none at all.
+
+    Attributes:
+        front: "http", "grpc" or "app".
+        route: a path template or an RPC's name, never a client's text.
+        model: empty when the request named no known model; so is `version`.
+        code: "OK" or a fault's code.
+        seconds: from admission to the encoded answer.
+        ids: as their callers see them.
+        callers: names of keys or certificates; empty where nobody is asked.
+        phases: shared by all (they were computed together); None when there is no answer of a model.
+        rows: of one request; 0 when it was not read so far.
+        sizes: bytes of the bodies.
+        traces: the callers' `traceparent`, checked; "" for none.
+    """
+
+    front: str
+    route: str
+    model: str
+    version: str
+    code: str
+    seconds: Sequence[float]
+    ids: Sequence[str] = ()
+    callers: Sequence[str] = ()
+    phases: Phases | None = None
+    rows: int = 0
+    sizes: Sequence[int] = ()
+    traces: Sequence[str] = ()
+
+
 class Observer(Protocol):
     """Receives facts, on the event loop, and must neither block nor raise.  Durations are seconds."""
 
-    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
-        """Infer requests are over that ended alike; `seconds` has one entry for each.
+    def requests(self, ended: Ended) -> None:
+        """Infer requests are over."""
 
-        Args:
-            front: "http" or "grpc".
-            model: empty when the request named no known model; so is `version`.
-            code: "OK" or a fault's code.
-        """
+    def control(self, ended: Ended) -> None:
+        """One request is over that asks for no inference: health, metadata, index, statistics, no route."""
 
     def batch(
-        self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
+        self,
+        model: str,
+        version: str,
+        rows: int,
+        compute_seconds: float,
+        queue_seconds: Sequence[float],
+        failed: bool = False,
     ) -> None:
-        """One call of `predict` is over; `queue_seconds` has one entry per request in it."""
+        """One call of `predict` is over; `queue_seconds` has one entry per request in it.
+
+        Args:
+            failed: nobody was answered with it; some of the requests may be tried again.
+        """
 
     def state(self, model: str, version: str, state: ModelState) -> None:
         """A version entered `state`."""
@@ -32,10 +95,53 @@ class Observer(Protocol):
 class SilentObserver:
     """Listens to nothing; for tests and embedding."""
 
-    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None: ...
+    def requests(self, ended: Ended) -> None: ...
+
+    def control(self, ended: Ended) -> None: ...
 
     def batch(
-        self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
+        self,
+        model: str,
+        version: str,
+        rows: int,
+        compute_seconds: float,
+        queue_seconds: Sequence[float],
+        failed: bool = False,
     ) -> None: ...
 
     def state(self, model: str, version: str, state: ModelState) -> None: ...
+
+
+class Observers:
+    """Tells several listeners, in turn."""
+
+    def __init__(self, listeners: Sequence[Observer]) -> None:
+        self._listeners = tuple(listeners)
+
+    def requests(self, ended: Ended) -> None:
+        """Infer requests are over."""
+        for each in self._listeners:
+            each.requests(ended)
+
+    def control(self, ended: Ended) -> None:
+        """A request that asks for no inference is over."""
+        for each in self._listeners:
+            each.control(ended)
+
+    def batch(
+        self,
+        model: str,
+        version: str,
+        rows: int,
+        compute_seconds: float,
+        queue_seconds: Sequence[float],
+        failed: bool = False,
+    ) -> None:
+        """One call of `predict` is over."""
+        for each in self._listeners:
+            each.batch(model, version, rows, compute_seconds, queue_seconds, failed)
+
+    def state(self, model: str, version: str, state: ModelState) -> None:
+        """A version entered `state`."""
+        for each in self._listeners:
+            each.state(model, version, state)

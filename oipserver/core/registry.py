@@ -1,16 +1,22 @@
 """What is loaded: the versions of each model and the state that each is in.
 
-LOADING → WARMING → READY → UNLOADING → UNLOADED, and FAILED from the first two.
+LOADING → WARMING → READY → UNLOADING → UNLOADED, and FAILED from the first three.
+
+A version that serves is loaded again beside itself.  When the new one is warm and has passed its checks it
+takes the old one's place, at one stroke; the old one finishes what it has begun and lets go of its memory.
+When the new one fails, the old one stays and can say why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeAlias
 
 from oipserver.core.contract import Contract
+from oipserver.core.crew import HANG_TIMEOUT
 from oipserver.core.errors import BadRequest, Fault, NotFound, NotReady, printable
 from oipserver.core.executor import Executor
 from oipserver.core.messages import ModelState
@@ -27,7 +33,7 @@ logger = logging.getLogger("oipserver.registry")
 TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
     ModelState.LOADING: frozenset({ModelState.WARMING, ModelState.FAILED}),
     ModelState.WARMING: frozenset({ModelState.READY, ModelState.FAILED}),
-    ModelState.READY: frozenset({ModelState.UNLOADING}),
+    ModelState.READY: frozenset({ModelState.UNLOADING, ModelState.FAILED}),
     ModelState.UNLOADING: frozenset({ModelState.UNLOADED}),
     ModelState.FAILED: frozenset({ModelState.UNLOADED}),
     ModelState.UNLOADED: frozenset(),
@@ -36,6 +42,8 @@ TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
 # Row counts that are measured before READY, so that placement and waiting start from facts.
 WARM_UP_ROWS = (1, 8, 64)
 _WARM_UP_PATIENCE = 1.0
+# A model that has lost so many threads to calls that hang is not asked any more.
+MOST_LOST = 4
 
 Load: TypeAlias = Callable[[ModelConfig], Model]
 
@@ -46,14 +54,18 @@ class Version:
     Attributes:
         streams: of a model that is `decoupled`; None for all others.
         reason: why it is FAILED, in words; empty otherwise.
+        refused: why the version that was to replace it does not, in words; empty otherwise.
         execution: for the metadata, why the model is not compiled although that was asked for, where its
             runtime does not say so itself.
     """
 
-    def __init__(self, config: ModelConfig, observer: Observer) -> None:
+    def __init__(
+        self, config: ModelConfig, observer: Observer, state: ModelState = ModelState.LOADING
+    ) -> None:
         self.config = config
-        self.state = ModelState.LOADING
+        self.state = state
         self.reason = ""
+        self.refused = ""
         self.contract: Contract
         self.scheduler: Scheduler
         self.streams: Streams | None = None
@@ -73,6 +85,18 @@ class Version:
     def ready(self) -> bool:
         """Whether it answers infer requests now."""
         return self.state is ModelState.READY
+
+    @property
+    def lost_threads(self) -> int:
+        """Threads in which its model hangs, given up and replaced."""
+        if self._executor is None:
+            return 0
+        return self._executor.lost + (self.streams.lost if self.streams is not None else 0)
+
+    @property
+    def holds_model(self) -> bool:
+        """Whether the model is in memory on its account."""
+        return self._executor is not None
 
     def serving(self) -> Version:
         """Itself, when it answers infer requests now.
@@ -114,12 +138,18 @@ class Version:
             self.enter(ModelState.UNLOADING)
         if self._executor is not None:
             await self.scheduler.drain()
-            if self.streams is not None:
-                await self.streams.close()
-            await self._executor.close()
-            await release(self.contract.model, self.config.name)
+        await self.let_go()
         if self.state in (ModelState.UNLOADING, ModelState.FAILED):
             self.enter(ModelState.UNLOADED)
+
+    async def let_go(self) -> None:
+        """Close the model, in which nothing computes any more, and what has run it; once."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            if self.streams is not None:
+                await self.streams.close()
+            await executor.close()
+            await release(self.contract.model, self.config.name)
 
 
 class Registry:
@@ -128,13 +158,30 @@ class Registry:
     Args:
         load: finds the runtime and loads; called on a thread of its own for each version.
         budget: bounds what waits in the whole server.
+        released: called when a model's memory may be given back.
+        hang_timeout: seconds until a model's call is given up, with its thread.
+        on_hang: called when a model is FAILED because too many of them were.
     """
 
-    def __init__(self, load: Load, budget: Budget, observer: Observer) -> None:
+    def __init__(
+        self,
+        load: Load,
+        budget: Budget,
+        observer: Observer,
+        released: Callable[[], None] = lambda: None,
+        hang_timeout: float = HANG_TIMEOUT,
+        on_hang: Callable[[], None] = lambda: None,
+    ) -> None:
         self._load = load
         self._budget = budget
         self._observer = observer
+        self._released = released
+        self._hang_timeout = hang_timeout
+        self._on_hang = on_hang
         self._models: dict[str, dict[str, Version]] = {}
+        # Of each model and version one load or unload at a time.
+        self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._leaving: dict[Version, asyncio.Task[None]] = {}
 
     def versions(self) -> list[Version]:
         """Every version, in order of configuration."""
@@ -163,19 +210,75 @@ class Registry:
         return max(versions.values(), key=lambda one: (one.ready, _version_order(one.config.version)))
 
     async def load(self, config: ModelConfig) -> Version:
-        """Load, warm up, serve.  A failure leaves the version FAILED with its reason; it is not raised."""
-        version = Version(config, self._observer)
-        self._models.setdefault(config.name, {})[config.version] = version
-        try:
-            await self._prepare(version)
-        except Exception as error:
-            reason = error.message if isinstance(error, Fault) else str(error) or type(error).__name__
-            logger.error("model '%s' version '%s' failed to load: %s", config.name, config.version, reason)
-            logger.debug("traceback", exc_info=error)
-            version.enter(ModelState.FAILED, printable(reason, 1024))
-        else:
-            version.enter(ModelState.READY)
-        return version
+        """Load, warm up, check, serve; in the place of what serves under this name and version until then.
+
+        A failure is not raised: the version that comes back is FAILED and has the reason.  One that served
+        before serves on, with the reason as `refused`.
+        """
+        async with self._turns[config.name, config.version]:
+            version = Version(config, self._observer)
+            versions = self._models.setdefault(config.name, {})
+            before = versions.get(config.version)
+            if before is None or not before.ready:
+                versions[config.version] = version  # nothing better is there to be seen
+            try:
+                await self._prepare(version)
+            except Exception as error:
+                self._failed(version, error)
+            except asyncio.CancelledError:  # the server stops
+                self._retire(version)
+                raise
+            else:
+                version.enter(ModelState.READY)
+                versions[config.version] = version
+            if before is not None and versions[config.version] is version:
+                if version.ready:
+                    logger.info("model '%s' version '%s' was loaded again", config.name, config.version)
+                self._retire(before)
+            return version
+
+    def _failed(self, version: Version, error: Exception) -> None:
+        config = version.config
+        reason = error.message if isinstance(error, Fault) else str(error) or type(error).__name__
+        version.enter(ModelState.FAILED, printable(reason, 1024))
+        present = self._models[config.name][config.version]
+        stays = "" if present is version else "; the one before serves on"
+        logger.error(
+            "model '%s' version '%s' failed to load: %s%s", config.name, config.version, reason, stays
+        )
+        logger.debug("traceback", exc_info=error)
+        if present is not version:
+            present.refused = version.reason
+        if version.holds_model:
+            self._beside(version, version.let_go)
+
+    async def unload(self, model: str, version: str) -> None:
+        """Finish what a version has begun, and let go of it; its place stays, UNLOADED.
+
+        Raises:
+            NotFound: no such model or version.
+        """
+        async with self._turns[model, version]:
+            before = self.find(model, version)
+            await asyncio.shield(self._retire(before))
+            # A request that comes slowly may hold the old one still; its place does not.
+            self._models[model][version] = Version(before.config, self._observer, ModelState.UNLOADED)
+
+    def _retire(self, version: Version) -> asyncio.Task[None]:
+        """Have a version that takes no more requests close, beside what goes on."""
+        if version.ready:
+            version.enter(ModelState.UNLOADING)
+        return self._beside(version, version.close)
+
+    def _beside(self, version: Version, close: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        if version not in self._leaving:
+            task = self._leaving[version] = asyncio.ensure_future(close())
+            task.add_done_callback(lambda _: self._left(version))
+        return self._leaving[version]
+
+    def _left(self, version: Version) -> None:
+        del self._leaving[version]
+        self._released()
 
     async def _prepare(self, version: Version) -> None:
         config, loop = version.config, asyncio.get_running_loop()
@@ -187,9 +290,10 @@ class Registry:
         except Exception:
             await release(model, config.name)
             raise
-        executor = Executor(model, config.instance_group, loop, config.name)
+        hang = self._hang_timeout, lambda: self._lost_thread(version)
+        executor = Executor(model, config.instance_group, loop, config.name, *hang)
         scheduler = Scheduler(contract, executor, config, self._budget, self._observer, loop)
-        streams = Streams(contract, config, self._budget, loop) if model.decoupled else None
+        streams = Streams(contract, config, self._budget, loop, *hang) if model.decoupled else None
         version.open(contract, executor, scheduler, streams)
         version.execution = _unheard_execution(model, config)
         version.enter(ModelState.WARMING)
@@ -199,14 +303,26 @@ class Registry:
                 "model '%s' version '%s' answers its %d golden rows", config.name, config.version, rows
             )
 
+    def _lost_thread(self, version: Version) -> None:
+        lost, config = version.lost_threads, version.config
+        if lost < MOST_LOST or not version.ready:
+            return
+        reason = f"{lost} of its calls have each taken more than {self._hang_timeout:g} s and go on"
+        logger.error("model '%s' version '%s' failed: %s", config.name, config.version, reason)
+        version.enter(ModelState.FAILED, reason)
+        version.abandon(NotReady(f"model '{config.name}' version '{config.version}' is FAILED"))
+        self._on_hang()
+
     def abandon(self, fault: Fault) -> None:
         """Fail whatever still waits or runs."""
-        for version in self.versions():
+        for version in {*self.versions(), *self._leaving}:
             version.abandon(fault)
 
     async def close(self) -> None:
         """Let every version finish what it has, then give back what it holds."""
-        await asyncio.gather(*(version.close() for version in self.versions()))
+        for version in self.versions():
+            self._retire(version)
+        await asyncio.gather(*self._leaving.values())
 
 
 def _version_order(version: str) -> tuple[int, int, str]:

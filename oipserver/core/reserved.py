@@ -10,23 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from oipserver.core.errors import BadRequest, Unsupported, printable
+from oipserver.core.errors import BadRequest, printable
 from oipserver.core.messages import NO_PARAMETERS, Parameters, no_parameters
 
 _SCALARS = (bool, int, float, str)
 # What a stateless model does with it: nothing.  The types are checked all the same.
 _IGNORED: Mapping[str, tuple[type, ...]] = {
-    "priority": (int,),
     "sequence_id": (int, str),
     "sequence_start": (bool,),
     "sequence_end": (bool,),
 }
-_TENSOR_EXTENSIONS = (
-    "shared_memory_region",
-    "shared_memory_offset",
-    "shared_memory_byte_size",
-    "classification",
-)
+# Triton, "Shared Memory" extension: of tensors.
+SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
+_TENSOR_EXTENSIONS = (*SHARED_MEMORY, "classification")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +32,14 @@ class Reserved:
     Attributes:
         timeout: seconds that the caller gives the server, or None.
         binary_data_output: outputs travel raw unless one says otherwise.
+        priority: from 1, the highest; 0 is the model's default.
         rest: parameters for the model.
     """
 
     timeout: float | None = None
     binary_data_output: bool = False
     rest: Parameters = field(default_factory=no_parameters)
+    priority: int = 0
 
 
 NOTHING_RESERVED = Reserved()
@@ -55,6 +53,7 @@ def read_parameters(parameters: Mapping[str, Any]) -> Reserved:
     """
     timeout: float | None = None
     binary = False
+    priority = 0
     rest: dict[str, Any] = {}
     for name, value in parameters.items():
         if value is None:
@@ -66,32 +65,35 @@ def read_parameters(parameters: Mapping[str, Any]) -> Reserved:
             timeout = microseconds / 1e6 if microseconds else None
         elif name == "binary_data_output":
             binary = _typed(name, value, (bool,))
+        elif name == "priority":
+            priority = _typed(name, value, (int,))
         elif name in _IGNORED:
             _typed(name, value, _IGNORED[name])
         elif name.startswith("triton_"):
             raise BadRequest(f"parameter '{printable(name)}': names that begin with triton_ are reserved")
         else:
             rest[name] = value
-    return Reserved(timeout, binary, rest or NO_PARAMETERS)
+    return Reserved(timeout, binary, rest or NO_PARAMETERS, priority)
 
 
-def check_tensor_parameters(parameters: Mapping[str, Any], tensor: str) -> None:
-    """Refuse the tensor extensions that this server does not offer; a null value is as good as none.
+def check_tensor_parameters(parameters: Mapping[str, Any], tensor: str) -> bool:
+    """Whether shared memory or classification is asked for; a null value is as good as none.
 
     Raises:
         BadRequest: a value is no scalar.
-        Unsupported: shared memory or classification is asked for.
     """
+    extended = False
     for name, value in parameters.items():
         if value is None:
             continue
         if name in _TENSOR_EXTENSIONS:
-            raise Unsupported(f"tensor '{printable(tensor)}': parameter '{name}' is not supported")
+            extended = True
         if type(value) not in _SCALARS:
             raise BadRequest(
                 f"tensor '{printable(tensor)}': parameter '{printable(name)}' must be a string, a number "
                 "or a boolean"
             )
+    return extended
 
 
 def _typed(name: str, value: Any, types: tuple[type, ...]) -> Any:

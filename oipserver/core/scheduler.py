@@ -8,8 +8,9 @@ arrives in one turn of the loop goes together.  After a batch of k requests with
 callers are expected back: the next batch starts as soon as that many wait, or after half of the model's own
 batch time, 5 ms at most.  So a lone caller never waits, and a cheap model waits for nobody.
 
-Rule 3: the oldest request picks the key; everybody waiting with the same key rides along, in order of
-arrival, up to `max_batch_size` rows.  A request with more rows than that, or without a key, travels alone.
+Rule 3: the first of the line (`core/line.py`: the oldest, unless callers or priorities differ) picks the key;
+everybody waiting with the same key rides along, in the same order, up to `max_batch_size` rows.  A request
+with more rows than that, or without a key, travels alone.
 
 Rule 4: a failed batch of several is run again by halves, so that the guilty request fails alone.  A broken
 model is not called for each of them: after enough failures in a row without one success, all have failed.
@@ -24,15 +25,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from oipserver.core.batch import split
 from oipserver.core.contract import Contract, Work
 from oipserver.core.errors import DeadlineExceeded, Fault, InferenceFailed, NotReady, Overloaded
 from oipserver.core.executor import Executor
+from oipserver.core.line import Lane, Line
 from oipserver.core.messages import Array, Arrays
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.observer import Observer
@@ -81,17 +83,49 @@ class Budget:
         self.bytes -= nbytes
 
 
+class Timing(NamedTuple):
+    """Where the time of one ticket went.
+
+    Attributes:
+        queue: seconds from its coming to the start of its batch.
+        compute: seconds that the model took for the whole batch.
+        batch_rows: rows in it.
+        started: when it began, by `time.monotonic`.
+    """
+
+    queue: float
+    compute: float
+    batch_rows: int
+    started: float
+
+
 class Ticket:
     """One request inside the scheduler.  `cancel` when the caller has left.
 
     Attributes:
         callers: how many requests it is.
+        lane, turn: where it waits in the line, which sets the latter.
+        timing: None until a batch with it has ended, which is before it is answered.
     """
 
-    __slots__ = ("_answer", "_scheduler", "callers", "deadline", "submitted", "work")
+    __slots__ = (
+        "_answer",
+        "_scheduler",
+        "callers",
+        "deadline",
+        "lane",
+        "submitted",
+        "timing",
+        "turn",
+        "work",
+    )
 
-    def __init__(self, scheduler: Scheduler, work: Work, deadline: float, answer: Answer) -> None:
+    turn: int
+
+    def __init__(self, scheduler: Scheduler, work: Work, deadline: float, answer: Answer, lane: Lane) -> None:
         self.callers = 1
+        self.lane = lane
+        self.timing: Timing | None = None
         self.work = work
         self.deadline = deadline
         self.submitted = time.monotonic()
@@ -114,6 +148,7 @@ class Ticket:
         answer, self._answer = self._answer, None
         if answer is None:
             return
+        self._scheduler.timing = self.timing
         try:
             answer(result)
         except Exception:
@@ -145,9 +180,10 @@ class Convoy(Ticket):
         members: Sequence[Any],
         answer_all: AnswerAll,
         answer_one: AnswerOne,
+        lane: Lane,
     ) -> None:
         self.members = list(members)
-        super().__init__(scheduler, work, deadline, partial(answer_all, self.members))
+        super().__init__(scheduler, work, deadline, partial(answer_all, self.members), lane)
         self.callers = len(self.members)
         self._answer_one = answer_one
         # Where the rows of each member are, once somebody has left the queue.
@@ -210,7 +246,7 @@ class Convoy(Ticket):
         rows = whole.rows // callers
         inputs = {name: array[place * rows : (place + 1) * rows] for name, array in whole.inputs.items()}
         work = Work(inputs, whole.outputs, whole.parameters, rows, whole.nbytes // callers, whole.key)
-        ticket = Ticket(self._scheduler, work, self.deadline, partial(self._answer_one, member))
+        ticket = Ticket(self._scheduler, work, self.deadline, partial(self._answer_one, member), self.lane)
         ticket.submitted = self.submitted
         return ticket
 
@@ -260,6 +296,10 @@ class Scheduler:
         contract: checks what the model returns.
         executor: has `config.instance_group.count` slots.
         budget: shared by all schedulers of the server.
+
+    Attributes:
+        timing: of the ticket that is being answered, for those whom the answer may reach before they have
+            the ticket; None when it never was in a batch.
     """
 
     def __init__(
@@ -271,6 +311,7 @@ class Scheduler:
         observer: Observer,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.timing: Timing | None = None
         self._contract = contract
         self._executor = executor
         self._config = config
@@ -278,10 +319,11 @@ class Scheduler:
         self._budget = budget
         self._observer = observer
         self._loop = loop
-        self._waiting: dict[Ticket, None] = {}
-        self._waiting_callers = 0
-        self._waiting_rows = 0
-        self._waiting_bytes = 0
+        self._line: Line[Ticket] = Line()
+        self._waiting = self._line.everyone
+        # With so many rows waiting somebody has to wait for a second turn.
+        self._one_turn = max(1, config.max_batch_size) * config.instance_group.count
+        self._nobody = Lane(self._level(0))
         self._halves: deque[_Batch] = deque()
         self._queue_next = False
         self._running: set[_Batch] = set()
@@ -298,20 +340,30 @@ class Scheduler:
     @property
     def depth(self) -> int:
         """Requests waiting, not counting those that the model computes now."""
-        return self._waiting_callers
+        return self._line.callers
 
-    def submit(self, work: Work, deadline: float, answer: Answer) -> Ticket:
+    @property
+    def is_free(self) -> bool:
+        """Whether a batch could start now, with nobody in front of it."""
+        return self._executor.free > 0 and not (self._waiting or self._halves)
+
+    def submit(
+        self, work: Work, deadline: float, answer: Answer, caller: str = "", priority: int = 0
+    ) -> Ticket:
         """Queue checked work; `answer` is called once, later, unless the ticket is cancelled.
 
         Args:
             deadline: in `time.monotonic` seconds.
+            caller: who shares the queue fairly with others; "" for all those without a name.
+            priority: from 1, the highest, to the model's number of levels; 0 is the model's default.
 
         Raises:
-            Overloaded: a bounded queue is full.
             NotReady: this version is being unloaded.
             DeadlineExceeded: the deadline has passed already.
+            Overloaded: a bounded queue is full.
         """
-        ticket = Ticket(self, work, deadline, answer)
+        lane = self._lane(caller, priority) if caller or priority else self._nobody
+        ticket = Ticket(self, work, deadline, answer, lane)
         self._queue(ticket)
         if self._flush_soon is None:
             self._plan(ticket.submitted)
@@ -325,6 +377,8 @@ class Scheduler:
         answer_all: AnswerAll,
         answer_one: AnswerOne,
         at_once: bool = True,
+        caller: str = "",
+        priority: int = 0,
     ) -> Convoy:
         """Queue the requests of several callers as one; as `submit`.
 
@@ -336,10 +390,13 @@ class Scheduler:
             at_once: it is the end of a turn of the loop, so that a batch may start where nobody else is
                 expected.  An answer may come before this returns.  Once in a turn, or several batches on
                 the loop would hold it up.
+            caller, priority: of all the members.
         """
-        convoy = Convoy(self, work, deadline, members, answer_all, answer_one)
+        lane = self._lane(caller, priority) if caller or priority else self._nobody
+        convoy = Convoy(self, work, deadline, members, answer_all, answer_one, lane)
         free = at_once and self._executor.free > 0
         if free and not (self._waiting or self._halves) and self._is_complete(convoy):
+            self._check_open(convoy)
             self._enter(convoy)
             self._start(_Batch((convoy,)))  # the queue would only be a way round
             return convoy
@@ -351,29 +408,39 @@ class Scheduler:
         return convoy
 
     def _queue(self, ticket: Ticket) -> None:
-        self._check_room(ticket.work.nbytes, ticket.callers)
+        work, callers = ticket.work, ticket.callers
+        self._check_open(ticket)
+        if self._lacks_room(work.nbytes, callers):
+            self._make_room(ticket)
+        if self._line.rows >= self._one_turn or work.key is None:
+            self._check_time(ticket)
         self._enter(ticket)
-        self._waiting[ticket] = None
-        self._count_in(ticket)
+        self._line.add(ticket)
+        self._budget.take(work.nbytes, callers)
 
-    def _enter(self, ticket: Ticket) -> None:
-        deadline = ticket.deadline
+    def _check_open(self, ticket: Ticket) -> None:
         if self._closed:
             raise NotReady(f"model '{self._config.name}' is being unloaded")
-        if deadline <= ticket.submitted:
+        if ticket.deadline <= ticket.submitted:
             raise DeadlineExceeded("the deadline passed before the request was queued")
+
+    def _enter(self, ticket: Ticket) -> None:
         if self._idle.is_set():
             self._idle.clear()
-        if deadline < self._watch_at:
-            self._watch_until(deadline)
+        if ticket.deadline < self._watch_at:
+            self._watch_until(ticket.deadline)
+
+    def _lane(self, caller: str, priority: int) -> Lane:
+        return Lane(self._level(priority), caller)
+
+    def _level(self, priority: int) -> int:
+        """Triton, "Schedule Policy": what is no level of the model is its default one."""
+        levels, default = self._batching.priority_levels, self._batching.default_priority_level
+        return priority if 0 < priority <= levels else default or levels
 
     def has_room(self, work: Work, callers: int) -> bool:
-        """Whether so many requests with so much work together would be taken now."""
-        try:
-            self._check_room(work.nbytes, callers)
-        except Overloaded:
-            return False
-        return True
+        """Whether so many requests with so much work together would be taken now, in nobody's place."""
+        return not self._lacks_room(work.nbytes, callers)
 
     def forget(self, ticket: Ticket) -> None:
         """A ticket was cancelled: give back what it held, let neighbours go on."""
@@ -385,15 +452,19 @@ class Scheduler:
         """One member of a convoy has left; whether its rows were still in the queue, to be taken out."""
         if convoy not in self._waiting:
             return False
-        self._count_out(convoy)
+        work = convoy.work
+        rows, nbytes = work.rows, work.nbytes
         convoy.without(member)
-        self._count_in(convoy)
+        self._line.shrunk(convoy, 1, rows - work.rows, nbytes - work.nbytes)
+        self._budget.give_back(nbytes - work.nbytes)
         return True
 
     async def drain(self) -> None:
         """Refuse new work and wait until nothing waits or runs."""
         self._closed = True
         await self._idle.wait()
+        if self._watch is not None:  # or the loop would hold the model until the last deadline is over
+            self._watch.cancel()
 
     def abandon(self, fault: Fault) -> None:
         """Refuse new work and fail whatever waits or runs."""
@@ -402,19 +473,43 @@ class Scheduler:
             self._expel(ticket, fault)
         self._check_idle()
 
-    # --- when to start a batch (Rule 2) ---
+    # --- who may wait ---
 
-    def _check_room(self, nbytes: int, callers: int) -> None:
-        batching = self._batching
-        if self._waiting_callers + callers > batching.max_queue_size:
-            raise Overloaded(f"model '{self._config.name}' has {self._waiting_callers} requests waiting")
-        # What is larger than the whole queue may wait alone; or it could never be served.
-        if (self._waiting or callers > 1) and self._waiting_bytes + nbytes > batching.max_queue_bytes:
-            raise Overloaded(f"model '{self._config.name}' has {self._waiting_bytes} bytes waiting")
-        if not self._budget.has_room(nbytes, callers):
+    def _make_room(self, ticket: Ticket) -> None:
+        nbytes, callers = ticket.work.nbytes, ticket.callers
+        while lack := self._lacks_room(nbytes, callers):
+            fits = nbytes <= self._batching.max_queue_bytes
+            other = self._line.displaced_by(ticket) if fits else None
+            if other is None:
+                raise Overloaded(lack)
+            self._expel(other, Overloaded("the queue is full, and others have less of it"))
+
+    def _check_time(self, ticket: Ticket) -> None:
+        """Who cannot be reached in time is told so now, and may ask elsewhere, instead of at its deadline."""
+        work, line, instances = ticket.work, self._line, self._config.instance_group.count
+        rows = work.rows if work.key is None else self._config.max_batch_size
+        batches = line.callers if work.key is None else line.rows // rows
+        if batches < instances or line.is_shared:
+            return
+        seconds = batches // instances * self._executor.costs.estimate(rows)
+        if seconds > ticket.deadline - ticket.submitted:
             raise Overloaded(
-                f"the server has {self._budget.requests} requests of {self._budget.bytes} bytes waiting"
+                f"model '{self._config.name}' has {line.callers} requests waiting, {seconds:.3g} s of work"
             )
+
+    def _lacks_room(self, nbytes: int, callers: int) -> str:
+        """Why so much may not wait; "" when it may."""
+        batching, line = self._batching, self._line
+        if line.callers + callers > batching.max_queue_size:
+            return f"model '{self._config.name}' has {line.callers} requests waiting"
+        # What is larger than the whole queue may wait alone; or it could never be served.
+        if (self._waiting or callers > 1) and line.nbytes + nbytes > batching.max_queue_bytes:
+            return f"model '{self._config.name}' has {line.nbytes} bytes waiting"
+        if not self._budget.has_room(nbytes, callers):
+            return f"the server has {self._budget.requests} requests of {self._budget.bytes} bytes waiting"
+        return ""
+
+    # --- when to start a batch (Rule 2) ---
 
     def _plan(self, now: float) -> None:
         """See to it that a flush comes, when something waits and the model is free."""
@@ -427,13 +522,13 @@ class Scheduler:
             self._flush_later = self._loop.call_later(wait, self._flush)
 
     def _company_wait(self, now: float) -> float:
-        if self._halves or self._waiting_rows >= self._config.max_batch_size:
+        if self._halves or self._line.rows >= self._config.max_batch_size:
             return 0.0
         delay = self._batching.max_queue_delay_microseconds
         if delay is not None:
             oldest = next(iter(self._waiting))
             return max(0.0, oldest.submitted + delay / 1e6 - now)
-        return self._missing_wait(now, self._waiting_callers, self._waiting_rows)
+        return self._missing_wait(now, self._line.callers, self._line.rows)
 
     def _missing_wait(self, now: float, callers: int, rows: int) -> float:
         """How long so many callers wait for those who were expected with them."""
@@ -482,7 +577,7 @@ class Scheduler:
             self._expire(self._waiting, now)
         taken: list[Ticket] = []
         rows = 0
-        for ticket in self._waiting:
+        for ticket in self._line.in_turn():
             work = ticket.work
             if not taken:
                 key = work.key
@@ -497,22 +592,8 @@ class Scheduler:
         return taken
 
     def _take(self, ticket: Ticket) -> None:
-        del self._waiting[ticket]
-        self._count_out(ticket)
-
-    def _count_in(self, ticket: Ticket) -> None:
-        work, callers = ticket.work, ticket.callers
-        self._waiting_callers += callers
-        self._waiting_rows += work.rows
-        self._waiting_bytes += work.nbytes
-        self._budget.take(work.nbytes, callers)
-
-    def _count_out(self, ticket: Ticket) -> None:
-        work, callers = ticket.work, ticket.callers
-        self._waiting_callers -= callers
-        self._waiting_rows -= work.rows
-        self._waiting_bytes -= work.nbytes
-        self._budget.give_back(work.nbytes, callers)
+        self._line.remove(ticket)
+        self._budget.give_back(ticket.work.nbytes, ticket.callers)
 
     # --- running it ---
 
@@ -533,6 +614,8 @@ class Scheduler:
 
     def _ended(self, batch: _Batch, result: Arrays | Fault, seconds: float, started: float) -> None:
         self._running.discard(batch)
+        for ticket in batch.tickets:
+            ticket.timing = Timing(started - ticket.submitted, seconds, batch.rows, started)
         if not isinstance(result, Fault):
             result = self._checked(batch, result)
         if isinstance(result, Fault):
@@ -540,9 +623,10 @@ class Scheduler:
         else:
             self._answered(batch, result)
         waits = [started - ticket.submitted for ticket in batch.tickets for _ in range(ticket.callers)]
-        self._observer.batch(self._config.name, self._config.version, batch.rows, seconds, waits)
+        name, version, failed = self._config.name, self._config.version, isinstance(result, Fault)
+        self._observer.batch(name, version, batch.rows, seconds, waits, failed)
         self._last_end = time.monotonic()
-        self._expected = batch.callers + self._waiting_callers
+        self._expected = batch.callers + self._line.callers
         self._plan(self._last_end)
         self._check_idle()
 
@@ -574,7 +658,9 @@ class Scheduler:
         trial = batch.trial or _Trial(len(tickets))
         # Only a failing model can be broken; data at fault says nothing about the model.
         broken = isinstance(fault, InferenceFailed) and trial.model_is_broken()
-        if len(tickets) > 1 and not self._batching.retry_failed:
+        if isinstance(fault, DeadlineExceeded):  # the model hangs; it is not asked again
+            broken = True
+        elif len(tickets) > 1 and not self._batching.retry_failed:
             # Whose data was at fault is not known, and one caller's text is not for another.
             fault, broken = InferenceFailed("the batch of this request failed"), True
         if len(tickets) <= 1 or broken:
@@ -617,7 +703,7 @@ class Scheduler:
         batches = (*self._running, *self._halves)
         return [ticket for batch in batches for ticket in batch.tickets if not ticket.gone]
 
-    def _expire(self, tickets: dict[Ticket, None] | list[Ticket], now: float) -> None:
+    def _expire(self, tickets: Iterable[Ticket], now: float) -> None:
         for ticket in [ticket for ticket in tickets if ticket.deadline <= now]:
             self._expel(ticket, DeadlineExceeded("the deadline passed before the answer was there"))
 

@@ -6,9 +6,12 @@ its generator does; the slot that it holds is free when the generator has been c
 Rule 2: one answer at a time.  The generator goes on when its last answer was taken, so it never runs ahead of
 its reader, nothing piles up for one who is slow, and the arrays of an answer may be used again for the next.
 
+Rule 3: a generator whose next answer takes longer than the hang limit is given up, with its thread; the slot
+is free then.  What waits for its reader does not hang.
+
 A stream is not batched.  `SLOTS` run at the same time, each on a thread of its own, away from those that call
 `predict`; as many as the model's queue may hold wait in line.  Everything here lives on the event loop, but
-for `_Production`, which is a slot's thread.
+for `_Production.work`, which is on a slot's thread.
 """
 
 from __future__ import annotations
@@ -20,17 +23,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
-from queue import SimpleQueue
 from typing import TypeAlias
 
 import numpy as np
 
 from oipserver.core.contract import Contract, Work
+from oipserver.core.crew import HANG_TIMEOUT, Action, Crew
 from oipserver.core.errors import BadRequest, DeadlineExceeded, Fault, InferenceFailed, NotReady, Overloaded
+from oipserver.core.idempotency import Waiter
 from oipserver.core.messages import Arrays
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.scheduler import Budget, Ticket
-from oipserver.core.threads import in_daemon_thread
 
 logger = logging.getLogger("oipserver.streaming")
 
@@ -105,7 +108,7 @@ class Single:
 
     __slots__ = ("_ticket",)
 
-    def __init__(self, ticket: Ticket) -> None:
+    def __init__(self, ticket: Ticket | Waiter) -> None:
         self._ticket = ticket
 
     def taken(self) -> None:
@@ -123,11 +126,20 @@ class Streams:
         contract: checks what the model yields.
         config: its queue limits bound the waiting line.
         budget: shared by everything that waits in the server.
+        hang_timeout: seconds until an answer is given up, with its thread.
+        on_lost: told when that has happened.
     """
 
     def __init__(
-        self, contract: Contract, config: ModelConfig, budget: Budget, loop: asyncio.AbstractEventLoop
+        self,
+        contract: Contract,
+        config: ModelConfig,
+        budget: Budget,
+        loop: asyncio.AbstractEventLoop,
+        hang_timeout: float = HANG_TIMEOUT,
+        on_lost: Action = lambda: None,
     ) -> None:
+        self.contract = contract
         self._config = config
         self._budget = budget
         self._loop = loop
@@ -137,14 +149,14 @@ class Streams:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
-        self._jobs: SimpleQueue[Stream | None] = SimpleQueue()
-        production = _Production(contract, self._jobs, self._post, self._produced)
-        self._threads = [
-            threading.Thread(target=production.work, name=f"{config.name}-stream-{number}", daemon=True)
-            for number in range(SLOTS)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._on_lost = on_lost
+        self._crew: Crew[_Production] = Crew(SLOTS, f"{config.name}-stream", loop, hang_timeout)
+        self.post = self._crew.post
+
+    @property
+    def lost(self) -> int:
+        """Threads that hang."""
+        return self._crew.lost
 
     @property
     def running(self) -> int:
@@ -203,13 +215,20 @@ class Streams:
     async def close(self) -> None:
         """As `drain`, and let the threads end."""
         await self.drain()
-        for _ in self._threads:
-            self._jobs.put(None)
-        await in_daemon_thread(self._join, "join")
+        await self._crew.close()
+        self._on_lost = lambda: None  # who is told holds this
 
-    def _join(self) -> None:
-        for thread in self._threads:
-            thread.join()
+    def produced(self, stream: Stream, result: Fault | None) -> None:
+        """The generator of a stream has been closed."""
+        self._running.discard(stream)
+        stream.leave(result)
+        self._fill_slots()
+        self._check_idle()
+
+    def give_up(self, stream: Stream) -> None:
+        """A generator hangs, and its thread is replaced."""
+        self.produced(stream, DeadlineExceeded("the model has not given its next answer in time"))
+        self._on_lost()
 
     def _check_room(self, nbytes: int) -> None:
         name, batching = self._config.name, self._config.dynamic_batching
@@ -229,26 +248,12 @@ class Streams:
             stream = next(iter(self._waiting))
             self._take(stream)
             self._running.add(stream)
-            self._jobs.put(stream)
+            self._crew.put(_Production(self, stream))
 
     def _take(self, stream: Stream) -> None:
         del self._waiting[stream]
         self._waiting_bytes -= stream.work.nbytes
         self._budget.give_back(stream.work.nbytes)
-
-    def _post(self, action: Callable[[], None]) -> bool:
-        """Have something done on the loop; False when it is closed and nobody waits any more."""
-        try:
-            self._loop.call_soon_threadsafe(action)
-        except RuntimeError:
-            return False
-        return True
-
-    def _produced(self, stream: Stream, result: Fault | None) -> None:
-        self._running.discard(stream)
-        stream.leave(result)
-        self._fill_slots()
-        self._check_idle()
 
     def _check_idle(self) -> None:
         if not (self._waiting or self._running):
@@ -256,30 +261,23 @@ class Streams:
 
 
 class _Production:
-    """What the slots' threads do.
+    """The job of a slot: one stream's generator, from its beginning to its end."""
 
-    Args:
-        post: has something done on the loop; False when there is none any more.
-        produced: told there, once for each stream, when its generator has been closed.
-    """
+    __slots__ = ("_contract", "_stream", "_streams", "since")
 
-    def __init__(
-        self,
-        contract: Contract,
-        jobs: SimpleQueue[Stream | None],
-        post: Callable[[Callable[[], None]], bool],
-        produced: Callable[[Stream, Fault | None], None],
-    ) -> None:
-        self._contract = contract
-        self._jobs = jobs
-        self._post = post
-        self._produced = produced
+    def __init__(self, streams: Streams, stream: Stream) -> None:
+        self.since: float | None = None
+        self._streams = streams
+        self._stream = stream
+        self._contract = streams.contract
 
-    def work(self) -> None:
-        """Run one stream after the other."""
-        while (stream := self._jobs.get()) is not None:
-            self._post(partial(self._produced, stream, self._result(stream)))
-            del stream
+    def work(self) -> Action:
+        """Run it, on a thread."""
+        return partial(self._streams.produced, self._stream, self._result(self._stream))
+
+    def lost(self) -> None:
+        """It hangs."""
+        self._streams.give_up(self._stream)
 
     def _result(self, stream: Stream) -> Fault | None:
         try:
@@ -300,9 +298,11 @@ class _Production:
             return
         with closing(self._contract.model.stream(work.inputs, work.outputs, work.parameters)) as answers:
             for answer in answers:
-                if not self._post(partial(stream.give, self._checked(answer, work))):
+                if not self._streams.post(partial(stream.give, self._checked(answer, work))):
                     return
+                self.since = None
                 stream.wait_taken()
+                self.since = time.monotonic()
                 if stream.gone:
                     return
 

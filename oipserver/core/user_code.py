@@ -218,7 +218,7 @@ class _Package:
     def close(self) -> None:
         """Forget all modules of this import."""
         _PACKAGES.pop(self.name, None)
-        for name in [name for name in sys.modules if f"{name}.".startswith(f"{self.name}.")]:
+        for name in [name for name in tuple(sys.modules) if f"{name}.".startswith(f"{self.name}.")]:
             del sys.modules[name]
         for name, module in self._aliases.items():
             if sys.modules.get(name) is module:

@@ -10,13 +10,15 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
 
 import grpc
 
-from oipserver.core.admission import Admission
+from oipserver.core.admission import ANONYMOUS, Admission, Right
 from oipserver.core.contract import Work
-from oipserver.core.dataplane import DataPlane
+from oipserver.core.dataplane import DataPlane, Handle
+from oipserver.core.delivery import delivered_or_fault
 from oipserver.core.errors import (
     BadRequest,
     Cancelled,
@@ -26,11 +28,12 @@ from oipserver.core.errors import (
     Overloaded,
     printable,
 )
+from oipserver.core.idempotency import check_key
 from oipserver.core.ids import new_id, valid_request_id
-from oipserver.core.messages import InferenceRequest, InferenceResponse
+from oipserver.core.messages import Deliveries, InferenceRequest, InferenceResponse
 from oipserver.core.registry import Version
-from oipserver.core.scheduler import Ticket
 from oipserver.grpc import errors, wire
+from oipserver.grpc.access import identify
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
 from oipserver.grpc.reply import End, Replies
@@ -43,6 +46,7 @@ Checked: TypeAlias = tuple[InferenceRequest, Work, Version]
 
 # Seconds that a peer may take to send its tensors, and to read its answer.
 TENSOR_SECONDS = 30.0
+ROUTE = "ModelInfer"
 # A larger message is decoded in a thread, so that the loop is never held up by it.
 LARGE_BYTES = 2**14
 
@@ -116,15 +120,20 @@ class Call:
     __slots__ = (
         "_admission",
         "_body",
+        "_caller",
         "_context",
         "_desk",
         "_finish",
+        "_idempotency",
         "_model",
         "_over",
         "_question",
         "_raw",
+        "_refused",
         "_request_id",
+        "_size",
         "_ticket",
+        "_trace",
         "settled",
     )
 
@@ -133,13 +142,16 @@ class Call:
         self._desk = desk
         self._context = context
         self._finish: End | None = end
-        self._request_id = errors.given_request_id(context)
+        self._request_id, self._trace, self._idempotency = errors.given_labels(context)
         self._raw = True
+        self._size = 0
         self._over = False
         self._body: bytes | None = None
         self._question: wire.Question | Fault | None = None
+        self._caller = ANONYMOUS
+        self._refused: Fault | None = None
         self._admission: Admission | None = None
-        self._ticket: Ticket | None = None
+        self._ticket: Handle | None = None
         self._model: str | None = None
 
     # --- in a thread of grpcio's ---
@@ -149,12 +161,20 @@ class Call:
         self._desk.patience.start(self._context, TENSOR_SECONDS)
         if not self._context.add_callback(self._end):
             self._over = True
+        try:
+            self._caller = identify(self._desk.plane.gate.guard, self._context)
+        except Fault as fault:  # its message is not waited for
+            self._refused = fault
+            self._hand_over()
 
     def arrived(self, body: bytes | None) -> None:
         """Take the message, None being none at all; never raises."""
         desk = self._desk
+        if self._refused is not None:
+            return
         desk.patience.stop(self._context)
         self._body = body
+        self._size = 0 if body is None else len(body)
         if body is not None and len(body) > LARGE_BYTES:
             desk.pool.submit(self._decode_large, body)
         else:
@@ -214,11 +234,20 @@ class Call:
 
     def _submit(self) -> None:
         plane, body = self._desk.plane, self._body
-        admission = self._admission = plane.gate.admit("grpc")
+        admission = self._admission = plane.gate.admit("grpc", caller=self._caller)
+        if self._refused is not None:
+            raise self._refused
+        if self._idempotency is not None:
+            admission.idempotency = check_key(self._idempotency)
+        admission.route, admission.size, admission.trace = ROUTE, self._size, self._trace
+        began = time.perf_counter()
         known = recognize(body, plane) if body is not None else None
         checked = self._check_new(admission) if known is None else self._check(known, admission)
+        admission.decode = time.perf_counter() - began
         self._body = self._question = None
-        self._ticket = plane.enqueue(*checked, self._settle)
+        deliveries = checked[0].deliveries
+        reply = partial(self._deliver, deliveries) if deliveries else self._settle
+        self._ticket = plane.enqueue(*checked, reply, admission)
 
     def _check(self, known: Known, admission: Admission) -> Checked:
         self._label(known.id)
@@ -237,7 +266,7 @@ class Call:
         self._enter(request.model_name)
         version = self._desk.plane.serving(request.model_name, request.model_version, admission)
         work = version.contract.check(request)
-        if body is not None:
+        if body is not None and not request.deliveries:
             learn(body, question, work, version.contract)
         return request, work, version
 
@@ -247,6 +276,8 @@ class Call:
         return BadRequest("the call brought no message")
 
     def _enter(self, model: str) -> None:
+        self._caller.permit(Right.INFER, model)
+        self._caller.take()
         self._desk.enter(model)
         self._model = model
 
@@ -255,12 +286,16 @@ class Call:
         return now, now + min(self._desk.default_timeout, self._context.time_remaining())
 
     def _decode(self, body: bytes) -> wire.Question:
-        return wire.decode_request(body, *self._times(), self._request_id or new_id())
+        request_id = self._request_id or new_id()
+        return wire.decode_request(body, *self._times(), request_id, self._desk.plane.regions)
 
     def _label(self, message_id: str) -> None:
         """One id for the answer and for the logs: the message's own, where it is fit for both."""
         if not self._request_id:
             self._request_id = message_id if valid_request_id(message_id) else new_id()
+
+    def _deliver(self, deliveries: Deliveries, result: InferenceResponse | Fault) -> None:
+        self._settle(result if isinstance(result, Fault) else delivered_or_fault(result, deliveries))
 
     def _settle(self, result: InferenceResponse | Fault) -> None:
         if self.settled:
@@ -271,9 +306,12 @@ class Call:
         desk.slots.release()
         if self._model is not None:
             desk.leave(self._model)
-        if self._admission is not None:
-            self._admission.finish(result.code if isinstance(result, Fault) else "OK")
+        began = time.perf_counter()
         self._answer(result)
+        if (admission := self._admission) is not None:
+            admission.encode = time.perf_counter() - began
+            admission.request_id = self._request_id
+            admission.finish(result.code if isinstance(result, Fault) else "OK")
 
     def _answer(self, result: InferenceResponse | Fault) -> None:
         """Send the result; the peer has some time to read it."""
@@ -283,4 +321,6 @@ class Call:
         if self._over:
             desk.patience.stop(self._context)
         elif end is not None:
-            desk.replies.send(self._context, end, result, self._request_id or new_id(), self._raw)
+            if not self._request_id:
+                self._request_id = new_id()
+            desk.replies.send(self._context, end, result, self._request_id, self._raw)

@@ -19,7 +19,7 @@ import grpc
 from oipserver.apps.caller import CALLER, Caller
 from oipserver.apps.claims import RESERVED_PACKAGES
 from oipserver.apps.services import Services
-from oipserver.core.admission import Admission, Gate
+from oipserver.core.admission import Admission, Gate, Right
 from oipserver.core.errors import (
     BadRequest,
     Cancelled,
@@ -31,6 +31,7 @@ from oipserver.core.errors import (
 )
 from oipserver.core.ids import new_id
 from oipserver.grpc import errors
+from oipserver.grpc.access import identify
 from oipserver.grpc.call import TENSOR_SECONDS
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
@@ -87,31 +88,38 @@ class Custom(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             return None
         if not self._slots.acquire(blocking=False):
             return self._overloaded
-        return _register(found.response_streaming, _Guarded(self, found))
+        return _register(found.response_streaming, _Guarded(self, found, handler_call_details.method))
 
     def _find(self, details: grpc.HandlerCallDetails) -> Handler | None:
         handlers = (handler.service(details) for handler in self._services.handlers)
         return next((handler for handler in handlers if handler is not None), None)
 
-    def admit(self) -> Admission:
+    def admit(self, path: str, context: Context) -> Admission:
         """Let one call in, for which the drain waits; on the loop."""
         admission = self._gate.admit(FRONT)
+        try:
+            admission.caller = asking = identify(self._gate.guard, context)
+            asking.permit(Right.INFER, path)
+            asking.take()
+        except Fault as fault:
+            admission.finish(fault.code)
+            raise
         if reason := self._services.reason():
             admission.finish(NotReady.code)
             raise NotReady(reason)
         return admission
 
-    def call(self, method: Handler, messages: Messages, context: Context) -> bytes:
+    def call(self, path: str, method: Handler, messages: Messages, context: Context) -> bytes:
         """The one answer of a method."""
-        with self._guard(context):
+        with self._guard(path, context):
             behave = method.stream_unary if method.request_streaming else method.unary_unary
             answer = _called(behave)(self._request(method, messages, context), context)
             return _encode(method, answer)
         raise AssertionError  # the guard lets nothing pass that it caught
 
-    def stream(self, method: Handler, messages: Messages, context: Context) -> Iterator[bytes]:
+    def stream(self, path: str, method: Handler, messages: Messages, context: Context) -> Iterator[bytes]:
         """The answers of a method, each of which the peer has to read within its time."""
-        with self._guard(context):
+        with self._guard(path, context):
             behave = method.stream_stream if method.request_streaming else method.unary_stream
             for answer in _called(behave)(self._request(method, messages, context), context):
                 piece = _encode(method, answer)
@@ -128,13 +136,14 @@ class Custom(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return _decode(method, self._patience.receive(messages, context, TENSOR_SECONDS))
 
     @contextmanager
-    def _guard(self, context: Context) -> Iterator[None]:
+    def _guard(self, path: str, context: Context) -> Iterator[None]:
         """Counts a call in and out, tells its deadline to the models, and ends it with our trailers."""
         request_id = errors.given_request_id(context) or new_id()
         code = InternalError.code
         admission: Admission | None = None
         try:
-            admission = self._handover.ask(self.admit)
+            admission = self._handover.ask(partial(self.admit, path, context))
+            admission.request_id = request_id
             caller = Caller(time.monotonic() + context.time_remaining())
             if not context.add_callback(caller.leave):
                 raise Cancelled("the caller left")
@@ -167,8 +176,9 @@ class Custom(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 class _Guarded:
     """A method of the user's; grpcio reads the attribute.  Its slot is free when the call is over."""
 
-    def __init__(self, custom: Custom, method: Handler) -> None:
+    def __init__(self, custom: Custom, method: Handler, path: str) -> None:
         self._custom = custom
+        self._path = path
         self._method = method
         self.experimental_thread_pool = custom.pool
 
@@ -176,7 +186,7 @@ class _Guarded:
         if not context.add_callback(self._custom.release):
             self._custom.release()
         serve = self._custom.stream if self._method.response_streaming else self._custom.call
-        return serve(self._method, messages, context)
+        return serve(self._path, self._method, messages, context)
 
 
 def _register(streaming: bool, behave: Callable[..., Any]) -> Handler:

@@ -11,10 +11,12 @@ from typing import NoReturn
 import grpc
 
 from oipserver.core.errors import Fault
-from oipserver.core.ids import valid_request_id
+from oipserver.core.ids import valid_request_id, valid_traceparent
 
 REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
 ERROR_CODE = "error-code"
+IDEMPOTENCY_KEY = "idempotency-key"
 # A status travels in a header of 16 kB, percent-encoded (at most threefold).
 MAX_DETAILS = 1024
 
@@ -22,9 +24,14 @@ STATUS: dict[str, grpc.StatusCode] = {
     "BAD_REQUEST": grpc.StatusCode.INVALID_ARGUMENT,
     "UNPROCESSABLE": grpc.StatusCode.INVALID_ARGUMENT,
     "UNSUPPORTED": grpc.StatusCode.UNIMPLEMENTED,
+    "UNAUTHORIZED": grpc.StatusCode.UNAUTHENTICATED,
+    "FORBIDDEN": grpc.StatusCode.PERMISSION_DENIED,
     "NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "METHOD_NOT_ALLOWED": grpc.StatusCode.UNIMPLEMENTED,
     "REQUEST_TIMEOUT": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "CONFLICT": grpc.StatusCode.FAILED_PRECONDITION,
+    "ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "RATE_LIMIT": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "PAYLOAD_TOO_LARGE": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "URI_TOO_LONG": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "HEADERS_TOO_LARGE": grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -40,10 +47,21 @@ STATUS: dict[str, grpc.StatusCode] = {
 
 def given_request_id(context: grpc.ServicerContext) -> str:
     """The caller's request id where it is fit to be sent back, else nothing."""
+    return given_labels(context)[0]
+
+
+def given_labels(context: grpc.ServicerContext) -> tuple[str, str, str | None]:
+    """As `given_request_id`, and `traceparent`, "" for what there is not, and the idempotency key."""
+    request_id = trace = ""
+    idempotency = None
     for key, value in context.invocation_metadata():
-        if key == REQUEST_ID and isinstance(value, str) and valid_request_id(value):
-            return value
-    return ""
+        if key == REQUEST_ID and not request_id and isinstance(value, str) and valid_request_id(value):
+            request_id = value
+        elif key == TRACEPARENT and isinstance(value, str):
+            trace = valid_traceparent(value)
+        elif key == IDEMPOTENCY_KEY:
+            idempotency = str(value)
+    return request_id, trace, idempotency
 
 
 def set_status(context: grpc.ServicerContext, fault: Fault, request_id: str) -> None:

@@ -20,17 +20,37 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Calls cost several times what HTTP requests do: after so long the others on the loop have their turn.
-TURN_SECONDS = 0.0004
+# Calls cost several times what HTTP requests do: after so long those have their turn.
+SHARED_TURN_SECONDS = 0.0004
+# Where there are none: what is taken in one go travels in one batch, but health answers must not wait long.
+TURN_SECONDS = 0.005
 # A question to the loop takes microseconds; a loop that does not answer for so long is of no use.
 ASK_SECONDS = 10.0
+
+
+class Turns:
+    """How long one turn on the event loop may be.
+
+    Args:
+        others: a number that changes when others have used the loop.
+    """
+
+    def __init__(self, others: Callable[[], int]) -> None:
+        self._others = others
+        self._seen = others()
+
+    def end(self) -> float:
+        """When a turn that begins now is over, by `time.perf_counter`."""
+        seen, self._seen = self._seen, self._others()
+        return perf_counter() + (TURN_SECONDS if seen == self._seen else SHARED_TURN_SECONDS)
 
 
 class Handover:
     """Carries actions from any thread to the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, others: Callable[[], int]) -> None:
         self._loop = loop
+        self._turns = Turns(others)
         self._actions: deque[Callable[[], None]] = deque()
         self._awake = False
 
@@ -74,7 +94,7 @@ class Handover:
     def _run(self) -> None:
         # Cleared first: what is appended from now on brings a wake-up of its own, or is taken below.
         self._awake = False
-        end = perf_counter() + TURN_SECONDS
+        end = self._turns.end()
         while self._actions:
             try:
                 self._actions.popleft()()

@@ -20,7 +20,7 @@ from oipserver.core.contract import nbytes_of
 from oipserver.core.errors import Fault, InternalError
 from oipserver.core.messages import InferenceResponse
 from oipserver.grpc import errors, wire
-from oipserver.grpc.handover import TURN_SECONDS
+from oipserver.grpc.handover import Turns
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,18 @@ class Replies:
     Args:
         pool: encodes and sends what is large.
         waits: `End` waits until a message is written.
+        others: as for `Turns`.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor, waits: bool) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pool: ThreadPoolExecutor,
+        waits: bool,
+        others: Callable[[], int],
+    ) -> None:
         self._loop = loop
+        self._turns = Turns(others)
         self._pool = pool
         self._waits = waits
         self._outbox: deque[tuple[grpc.ServicerContext, End, bytes | None]] = deque()
@@ -68,7 +76,7 @@ class Replies:
             _give_up(context)
 
     def _flush(self) -> None:
-        outbox, until = self._outbox, perf_counter() + TURN_SECONDS
+        outbox, until = self._outbox, self._turns.end()
         while outbox:
             _leave(*outbox.popleft())
             if perf_counter() > until and outbox:

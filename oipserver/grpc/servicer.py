@@ -10,14 +10,16 @@ An inference holds no thread, see `inside`; without that, one until its message 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import grpc
 
+from oipserver.core.admission import Right
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError, NotFound, NotReady, Overloaded, Unsupported
 from oipserver.core.ids import new_id
@@ -31,6 +33,7 @@ from oipserver.grpc._generated.open_inference_pb2 import (
     ServerMetadataResponse,
     ServerReadyResponse,
 )
+from oipserver.grpc.access import asking
 from oipserver.grpc.call import Call, Desk
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
@@ -64,6 +67,7 @@ class Pools:
         health: health checks and the first answer to a watcher, which nothing else may hold up.
         announce: tells watchers of changes.
         reflection: reflection, where a stream holds a thread.
+        repository: loads and unloads, which last.
         stream: read inferences from streams, one thread for each.
         stream_send: encode and send their answers, at most one thread for each.
     """
@@ -76,6 +80,7 @@ class Pools:
     health: Threads
     announce: Threads
     reflection: Threads
+    repository: Threads
     stream: Threads
     stream_send: Threads
 
@@ -142,7 +147,11 @@ def _end(send: Send, message: bytes | None) -> None:
 
 
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """Finds the handler of a call; grpcio asks before it takes a thread."""
+    """Finds the handler of a call; grpcio asks before it takes a thread.
+
+    Args:
+        more: handlers of the protocol's extensions, by path.
+    """
 
     def __init__(
         self,
@@ -152,6 +161,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         infer: Infer,
         streams: StreamInfer,
         pools: Pools,
+        more: Mapping[str, Handler] = MappingProxyType({}),
     ) -> None:
         self._plane = plane
         self._handover = handover
@@ -172,6 +182,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             f"/{SERVICE}/ServerMetadata": unary(self._server_metadata, pools.instant),
             f"/{SERVICE}/ModelReady": unary(self._model_ready, pools.control),
             f"/{SERVICE}/ModelMetadata": unary(self._model_metadata, pools.control),
+            **more,
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -210,6 +221,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def _model_ready(self, messages: Messages, context: Context) -> bytes:
         request = wire.parse(ModelReadyRequest, self._patience.receive(messages, context, NAME_SECONDS))
+        asking().permit(Right.DESCRIBE, request.name)
         ask = partial(self._plane.model_ready, request.name, request.version or None)
         try:
             ready = self._handover.ask(ask)
@@ -219,6 +231,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def _model_metadata(self, messages: Messages, context: Context) -> bytes:
         request = wire.parse(ModelMetadataRequest, self._patience.receive(messages, context, NAME_SECONDS))
+        asking().permit(Right.DESCRIBE, request.name)
         ask = partial(self._plane.model_metadata, request.name, request.version or None)
         return wire.encode_metadata(self._handover.ask(ask))
 

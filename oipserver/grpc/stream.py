@@ -19,17 +19,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import grpc
 
-from oipserver.core.admission import Admission
+from oipserver.core.admission import Admission, Caller, Right
 from oipserver.core.dataplane import DataPlane
+from oipserver.core.delivery import delivered_or_fault
 from oipserver.core.errors import Fault, InternalError, NotReady
-from oipserver.core.ids import new_id
-from oipserver.core.messages import InferenceRequest, InferenceResponse
+from oipserver.core.ids import new_id, valid_request_id
+from oipserver.core.messages import Deliveries, InferenceRequest, InferenceResponse
 from oipserver.core.streaming import Single, Stream
 from oipserver.grpc import errors, wire
+from oipserver.grpc.access import identify
 from oipserver.grpc.handover import Handover
 from oipserver.grpc.patience import Patience
 
@@ -37,6 +40,7 @@ log = logging.getLogger(__name__)
 
 Send: TypeAlias = Callable[[bytes | None], None]
 
+ROUTE = "ModelStreamInfer"
 MAX_STREAMS = 32
 MAX_OUTSTANDING = 64
 # Seconds that a peer may take to read one answer.
@@ -74,7 +78,13 @@ class StreamInfer:
         self._open: set[_Channel] = set()
 
     def __call__(self, messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
-        channel = _Channel(self, context, send)
+        try:
+            channel = _Channel(self, context, send)
+        except Fault as fault:
+            errors.set_status(context, fault, errors.given_request_id(context) or new_id())
+            send(None)
+            self.slots.release()
+            return
         self._open.add(channel)
         channel.open()
         channel.read(messages)
@@ -95,14 +105,19 @@ class _Channel:
 
     Attributes:
         over: the RPC has ended, nobody waits any more.
+        request_id, trace: of the call.
     """
 
     def __init__(self, owner: StreamInfer, context: grpc.ServicerContext, send: Send) -> None:
         self.owner = owner
         self.over = False
+        self._guard = guard = owner.plane.gate.guard
+        self._generation = guard.generation
+        self._caller = identify(guard, context)
         self._context = context
         self._send = send
-        self._request_id = errors.given_request_id(context) or new_id()
+        given, self.trace, _ = errors.given_labels(context)
+        self.request_id = given or new_id()
         self._room = threading.Semaphore(MAX_OUTSTANDING)
         self._outbox: deque[_Item] = deque()
         self._inside: set[_Inference] = set()  # on the loop only
@@ -149,7 +164,7 @@ class _Channel:
         now = time.monotonic()
         deadline = now + min(self.owner.default_timeout, self._context.time_remaining())
         try:
-            asked = wire.decode_request(body, now, deadline, made_id)
+            asked = wire.decode_request(body, now, deadline, made_id, self.owner.plane.regions)
         except Fault as fault:
             return _Asked(wire.find_id(body) or made_id, fault)
         except Exception:
@@ -173,6 +188,18 @@ class _Channel:
             return False
         self._inside.add(inference)
         return True
+
+    def caller(self) -> Caller:
+        """Who asks; a stream may last longer than its key is good.
+
+        Raises:
+            Unauthorized: it is not any more.
+        """
+        guard = self._guard
+        if self._generation != guard.generation:
+            self._caller = identify(guard, self._context)
+            self._generation = guard.generation
+        return self._caller
 
     def leave(self, inference: _Inference) -> None:
         """An inference has had its last answer."""
@@ -237,9 +264,9 @@ class _Channel:
             self._ended = True
             stopped = self._reading
         if stopped:
-            errors.set_status(self._context, NotReady("the server is shutting down"), self._request_id)
+            errors.set_status(self._context, NotReady("the server is shutting down"), self.request_id)
         else:
-            self._context.set_trailing_metadata(((errors.REQUEST_ID, self._request_id),))
+            self._context.set_trailing_metadata(((errors.REQUEST_ID, self.request_id),))
         self._send(None)
 
     def _cancel(self) -> None:
@@ -307,10 +334,23 @@ class _Inference:
     def _submit(self) -> None:
         plane = self._channel.owner.plane
         question, self._question = self._question, None  # its tensors are not kept until it is answered
-        self._admission = plane.gate.admit("grpc")
+        self._admission = admission = plane.gate.admit("grpc")
+        admission.caller = caller = self._channel.caller()
         if not isinstance(question, InferenceRequest):
             raise question or InternalError("a request was started twice")
-        self._handle = plane.stream(question, self._came, self._admission)
+        caller.permit(Right.INFER, question.model_name)
+        caller.take()
+        reply = partial(self._deliver, question.deliveries) if question.deliveries else self._came
+        self._handle = plane.stream(question, reply, self._admission)
+
+    def _deliver(self, deliveries: Deliveries, result: InferenceResponse | Fault | None, final: bool) -> None:
+        """An answer that is to go elsewhere first; where it cannot, the request is over."""
+        if isinstance(result, InferenceResponse):
+            result = delivered_or_fault(result, deliveries)
+            if isinstance(result, Fault) and not final and self._handle is not None:
+                self._handle.cancel()
+                final = True
+        self._came(result, final)
 
     def _came(self, result: InferenceResponse | Fault | None, final: bool) -> None:
         if self._settled:
@@ -331,8 +371,12 @@ class _Inference:
     def _settle(self, code: str) -> None:
         self._settled = True
         self._channel.leave(self)
-        if self._admission is not None:
-            self._admission.finish(code)
+        admission = self._admission
+        if admission is not None:
+            admission.route, admission.trace = ROUTE, self._channel.trace
+            # The message's own id names the answer, but may not be fit for a log.
+            admission.request_id = self.id if valid_request_id(self.id) else self._channel.request_id
+            admission.finish(code)
 
 
 @dataclass(frozen=True, slots=True)

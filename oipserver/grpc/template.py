@@ -100,6 +100,7 @@ class Known(NamedTuple):
             like.model_version,
             like.outputs,
             like.parameters,
+            like.priority,
         )
         work = self.version.contract.check_again(self.template.work, request.inputs[0])
         return request, work
@@ -135,9 +136,10 @@ def learn(body: bytes, question: Question, work: Work, contract: Contract) -> No
 
 
 def _fits(head: Head, question: Question) -> bool:
-    if not question.raw or len(question.request.inputs) != 1:
+    request = question.request
+    if not question.raw or request.deliveries or len(request.inputs) != 1:
         return False
-    (tensor,) = question.request.inputs
+    (tensor,) = request.inputs
     return tensor.data.size > 0 and tensor.datatype not in _OTHERWISE
 
 

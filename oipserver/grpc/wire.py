@@ -6,7 +6,8 @@ or BF16 is raw as a whole, because these have no typed field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -31,9 +32,11 @@ from oipserver.core.datatypes import (
     Datatype,
     parse_datatype,
 )
+from oipserver.core.delivery import read_delivery
 from oipserver.core.errors import BadRequest, Fault, printable
 from oipserver.core.messages import (
     Array,
+    Delivery,
     InferenceRequest,
     InferenceResponse,
     ModelMetadata,
@@ -42,7 +45,8 @@ from oipserver.core.messages import (
     Tensor,
     TensorMetadata,
 )
-from oipserver.core.reserved import check_tensor_parameters, read_parameters
+from oipserver.core.reserved import SHARED_MEMORY, check_tensor_parameters, read_parameters
+from oipserver.core.shared_memory import OFF, Regions, SharedInputs
 from oipserver.grpc._generated.open_inference_pb2 import (
     InferParameter,
     InferTensorContents,
@@ -108,15 +112,19 @@ def parse(message: type[M], body: bytes) -> M:
         raise malformed() from None
 
 
-def decode_request(body: bytes, now: float, deadline: float, request_id: str) -> Question:
+def decode_request(
+    body: bytes, now: float, deadline: float, request_id: str, regions: Regions = OFF
+) -> Question:
     """A ModelInferRequest as a request that is to be answered by `deadline` (loop time, like `now`).
 
     Args:
         request_id: becomes the answer's id when the message has none.
+        regions: where tensors may be besides.
 
     Raises:
         BadRequest: whatever is wrong with it without knowing the model.
-        Unsupported: shared memory or classification is asked for.
+        NotFound: there is no such region.
+        Unsupported: shared memory is off.
     """
     rest, raw = split_raw(body) if len(body) >= SCANNED else (body, None)
     message = parse(ModelInferRequest, rest)
@@ -132,28 +140,30 @@ def decode_request(body: bytes, now: float, deadline: float, request_id: str) ->
     if not isinstance(empty_final, bool):
         raise BadRequest(f"parameter '{EMPTY_FINAL}' must be true or false, got {printable(empty_final)!r}")
     reserved = read_parameters(parameters)
+    deliveries: dict[str, Delivery] = {}
     request = InferenceRequest(
         model_name=message.model_name,
         model_version=message.model_version or None,
-        inputs=_inputs(message, contents),
-        outputs=[_requested(output) for output in message.outputs],
+        inputs=_inputs(message, contents, SharedInputs(regions)),
+        outputs=[_requested(output, regions, deliveries) for output in message.outputs],
         id=message.id or request_id,
         parameters=reserved.rest,
         deadline=deadline if reserved.timeout is None else min(deadline, now + reserved.timeout),
+        priority=reserved.priority,
     )
+    request.deliveries = deliveries or None
     typed = any(tensor.HasField("contents") for tensor in message.inputs)
     return Question(request, bool(contents) or not typed, empty_final, reserved.timeout)
 
 
 def find_id(body: bytes) -> str:
     """The id in a ModelInferRequest that could not be decoded; empty where there is none that can be read."""
-    try:
+    found = ""
+    with suppress(BadRequest, UnicodeDecodeError):
         for field in fields(body, 0, len(body)):
             if field.number == ModelInferRequest.ID_FIELD_NUMBER and field.kind == 2:
-                return body[field.payload : field.end][:MAX_ID].decode()
-    except (BadRequest, UnicodeDecodeError):
-        pass
-    return ""
+                found = body[field.payload : field.end][:MAX_ID].decode()  # of several the last one counts
+    return found
 
 
 def encode_response(response: InferenceResponse, raw: bool) -> bytes:
@@ -166,7 +176,7 @@ def encode_response(response: InferenceResponse, raw: bool) -> bytes:
     for output in response.outputs:
         tensor = message.outputs.add(name=output.name, datatype=output.datatype.name, shape=output.data.shape)
         _set_parameters(tensor.parameters, output.parameters)
-        if not raw:
+        if not (raw or output.elsewhere):
             elements = getattr(tensor.contents, TYPED_FIELD[output.datatype])
             elements.extend(output.data.ravel().tolist())
             tensor.contents.SetInParent()
@@ -202,27 +212,39 @@ def encode_metadata(metadata: ModelMetadata) -> bytes:
 # --- requests ----------------------------------------------------------------------------------------------
 
 
-def _inputs(message: ModelInferRequest, raw: Sequence[bytes]) -> list[Tensor]:
-    if raw and len(raw) != len(message.inputs):
+def _inputs(message: ModelInferRequest, raw: Sequence[bytes], shared: SharedInputs) -> list[Tensor]:
+    if not raw:
+        return [_input(tensor, None, shared) for tensor in message.inputs]
+    others = sum(SHARED_MEMORY[0] not in tensor.parameters for tensor in message.inputs)
+    if len(raw) != others:
         raise BadRequest(
-            f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs, "
+            f"raw_input_contents has {len(raw)} entries for {others} inputs, "
             "exactly one per input is expected"
         )
-    return [_input(tensor, raw[index] if raw else None) for index, tensor in enumerate(message.inputs)]
+    entries = iter(raw)
+    return [_input(tensor, entries, shared) for tensor in message.inputs]
 
 
-def _input(tensor: ModelInferRequest.InferInputTensor, raw: bytes | None) -> Tensor:
+def _input(
+    tensor: ModelInferRequest.InferInputTensor, entries: Iterator[bytes] | None, shared: SharedInputs
+) -> Tensor:
+    """An input; what is not in shared memory takes the next of the entries, where tensors are raw."""
     name = tensor.name
     if not name:
         raise BadRequest("an input has no name")
     datatype = parse_datatype(tensor.datatype, name)
     parameters = _scalars(tensor.parameters, f"tensor '{printable(name)}'")
-    check_tensor_parameters(parameters, name)
+    raw: bytes | memoryview | None = None
+    if check_tensor_parameters(parameters, name):
+        raw = shared.take(parameters, name)
+    if raw is None and entries is not None:
+        raw = next(entries)
     if raw is None:
         data = _typed(tensor.contents, datatype, tensor.shape, name)
     elif tensor.contents.ListFields():
         raise BadRequest(
-            f"tensor '{printable(name)}': contents must be empty where raw_input_contents is used"
+            f"tensor '{printable(name)}': contents must be empty where raw_input_contents or shared memory "
+            "is used"
         )
     else:
         data = codec.decode_raw(raw, datatype, list(tensor.shape), name)
@@ -278,8 +300,15 @@ _CONVERTERS: dict[Datatype, Callable[..., Array]] = {
 }
 
 
-def _requested(output: ModelInferRequest.InferRequestedOutputTensor) -> str:
-    check_tensor_parameters(_scalars(output.parameters, f"output '{printable(output.name)}'"), output.name)
+def _requested(
+    output: ModelInferRequest.InferRequestedOutputTensor, regions: Regions, deliveries: dict[str, Delivery]
+) -> str:
+    """The name of a requested output; how it is to be delivered goes into `deliveries`."""
+    parameters = _scalars(output.parameters, f"output '{printable(output.name)}'")
+    if check_tensor_parameters(parameters, output.name) and (
+        delivery := read_delivery(parameters, output.name, regions)
+    ):
+        deliveries[output.name] = delivery
     return output.name
 
 
@@ -321,7 +350,7 @@ def _append_raw(head: bytes, outputs: Sequence[Tensor]) -> bytes:
     """`head` and the field raw_output_contents, written by hand: the serializer would copy it twice more."""
     parts = [head]
     for output in outputs:
-        data = codec.encode_raw(output.data, output.datatype)
+        data = b"" if output.elsewhere else codec.encode_raw(output.data, output.datatype)
         parts += (_RAW_OUTPUT_TAG, _varint(len(data)), data)
     return b"".join(parts)
 

@@ -6,28 +6,37 @@ Starlette's routing costs an infer request 50 to 100 µs; matching its path by h
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oipserver.apps.claims import check_paths
 from oipserver.apps.life import Apps
+from oipserver.core.controlplane import ControlPlane
 from oipserver.core.dataplane import DataPlane
-from oipserver.core.errors import Fault, InternalError, MethodNotAllowed, NotFound, printable
+from oipserver.core.errors import Cancelled, Fault, InternalError, MethodNotAllowed, NotFound, printable
+from oipserver.http.access import guarded
+from oipserver.http.control import Reported
 from oipserver.http.custom.front import CustomRoutes, first_segment
+from oipserver.http.docs_page import page_routes
 from oipserver.http.door import InferSettings, parse_infer_path
-from oipserver.http.endpoints import Endpoints
+from oipserver.http.endpoints import Endpoints, Exposition
 from oipserver.http.errors import error_response, request_id_of
 from oipserver.http.generate import GenerateDoor
 from oipserver.http.infer import InferDoor
 from oipserver.http.invocations import scoring_routes
+from oipserver.http.model_config import config_routes
+from oipserver.http.openapi.endpoints import Documents
+from oipserver.http.repository import Repository
+from oipserver.http.shared_memory import SharedMemory
+from oipserver.http.statistics import statistics_routes
 
 logger = logging.getLogger("oipserver.http")
 
@@ -40,16 +49,18 @@ _RESERVED = frozenset(("v2", "metrics", "console"))
 def create_app(
     plane: DataPlane,
     settings: InferSettings,
-    exposition: Callable[[], bytes],
+    exposition: Exposition,
     apps: Apps | None = None,
     scored: bool = False,
+    control: ControlPlane | None = None,
 ) -> ASGIApp:
     """The whole HTTP front as one ASGI application, for uvicorn or any other ASGI server.
 
     Args:
-        exposition: the metrics in Prometheus' text format.
+        exposition: the metrics, in the text format that is asked for.
         apps: the user's own, beside the server's routes.
         scored: the scoring paths (/invocations, /ping, ...) are a model's, so no app may have them.
+        control: answers the repository extension, which is not there without it.
 
     Raises:
         AppError: an app claims a path of the server's, or another app's.
@@ -57,16 +68,32 @@ def create_app(
     infer = InferDoor(plane, settings)
     scoring = scoring_routes(plane, settings)
     generate = {name: GenerateDoor(plane, settings, whole) for name, whole in _GENERATE}
+    documents = Documents(plane)
     router = Starlette(
         routes=[
+            *statistics_routes(plane),  # in front, for "stats" is no model
             *_routes(Endpoints(plane, exposition), infer),
+            *config_routes(plane),
+            *SharedMemory(plane.regions).routes(),
             *_generate_routes(generate),
+            *documents.routes(),
+            *page_routes(),
             *scoring,
+            *(Repository(control).routes() if control is not None else ()),
         ],
-        exception_handlers={Fault: _on_fault, HTTPException: _on_http_exception, Exception: _on_bug},
+        exception_handlers={
+            Fault: _on_fault,
+            HTTPException: _on_http_exception,
+            ClientDisconnect: _on_left,
+            Exception: _on_bug,
+        },
     )
     router.router.redirect_slashes = False
-    own = Dispatch({"infer": infer, **generate}, RequestIds(router))
+    guarded(router.routes, plane.gate.guard, (InferDoor, GenerateDoor))
+    documents.describe(router.routes)
+    doors = (InferDoor, GenerateDoor)
+    reported = Reported(router, router.routes, doors, plane.gate.control)
+    own = Dispatch({"infer": infer, **generate}, RequestIds(reported))
     if apps is None or not apps.loaded:
         return own
     reserved = _RESERVED | ({first_segment(route.path) for route in scoring} if scored else set())
@@ -134,7 +161,7 @@ class RequestIds:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message).setdefault("x-request-id", request_id)
             await send(message)
 
         try:
@@ -146,6 +173,7 @@ class RequestIds:
 async def _on_fault(request: Request, error: Exception) -> Response:
     assert isinstance(error, Fault)  # noqa: S101  it is registered for Fault alone
     request_id = request.state.request_id
+    request.state.code = error.code
     status, headers, body = error_response(error, request_id)
     response = Response(body, status)
     response.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
@@ -166,6 +194,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     )
     response.headers["allow"] = allowed
     return response
+
+
+async def _on_left(request: Request, error: Exception) -> Response:
+    """The caller left while its body was read: for the log, nobody is there to be answered."""
+    return await _on_fault(request, Cancelled("the caller left"))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

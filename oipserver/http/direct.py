@@ -17,9 +17,10 @@ from oipserver.core.errors import Fault
 from oipserver.core.memory import Memory
 from oipserver.http.cycle import Cycle
 from oipserver.http.door import Answer, Exchange, Head, compressed, parse_infer_path, read_head
-from oipserver.http.express import Express, KnownHead, Passenger
+from oipserver.http.express import Express
 from oipserver.http.framing import Framing
 from oipserver.http.limits import Connections
+from oipserver.http.passenger import KnownHead, Passenger
 from oipserver.http.protocol import LimitedProtocol, Phase
 from oipserver.http.turn import Turn
 
@@ -30,7 +31,7 @@ MAX_HEADS = 512
 MAX_HEAD = 2048
 # Bytes of a piece of a body that is kept as it came.
 _LARGE_PIECE = 4096
-_ELSEWHERE = frozenset((b"content-encoding", b"expect", b"upgrade"))
+_ELSEWHERE = frozenset((b"content-encoding", b"expect", b"idempotency-key", b"upgrade"))
 
 
 @lru_cache(maxsize=1024)
@@ -164,7 +165,7 @@ class DirectProtocol(LimitedProtocol):
         """
         if self._quiet:
             end = data.find(b"\r\n\r\n") + 4
-            known = self.shared.heads.get(data[:end])
+            known = self.shared.heads.get(self._peer_subject + data[:end])
             if known is not None and len(data) - end == known.body_length:
                 self._quiet = False
                 self.patience.received += len(data)
@@ -204,7 +205,8 @@ class DirectProtocol(LimitedProtocol):
             and self.shared.heads.wants_more()
         ):
             plain = head.header_length is None and not head.content_type.startswith("multipart/")
-            self.shared.heads.add(data[:end], KnownHead(head, cycle.target, frame.body_length, plain))
+            known = KnownHead(head, cycle.target, frame.body_length, plain)
+            self.shared.heads.add(self._peer_subject + data[:end], known)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, for whoever reads it."""

@@ -1,21 +1,22 @@
 """One infer request over HTTP, without ASGI: headers in, body in, answer out.
 
 Every way into the HTTP front goes through an `Exchange`: `admit` before a body is read, `infer` with the
-body, `cancel` when the caller leaves.  The order of the checks is method and route (before), draining, model,
-size, content, tensors, queue.
+body, `cancel` when the caller leaves.  The order of the checks is method and route (before), draining,
+caller, model, size, content, tensors, queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
-from oipserver.core.admission import Admission
+from oipserver.core.admission import Admission, Caller, Right
 from oipserver.core.contract import Work
-from oipserver.core.dataplane import DataPlane
+from oipserver.core.dataplane import DataPlane, Handle
 from oipserver.core.errors import (
     BadRequest,
     Fault,
@@ -23,13 +24,15 @@ from oipserver.core.errors import (
     PayloadTooLarge,
     UnsupportedMediaType,
 )
-from oipserver.core.ids import new_id, valid_request_id
+from oipserver.core.idempotency import check_key
+from oipserver.core.ids import new_id, valid_request_id, valid_traceparent
 from oipserver.core.messages import InferenceRequest, InferenceResponse
 from oipserver.core.registry import Version
-from oipserver.core.scheduler import Ticket
 from oipserver.http import compression
+from oipserver.http.access import identify
 from oipserver.http.errors import Headers, error_response
 from oipserver.http.template import read_json
+from oipserver.http.timing import SERVER_TIMING, server_timing
 from oipserver.http.wire import Body, Envelope, Plan, decode_raw_request, decode_request, encode_response
 
 logger = logging.getLogger("oipserver.http")
@@ -44,7 +47,9 @@ _WANTED = frozenset(
         b"content-encoding",
         b"content-length",
         b"content-type",
+        b"idempotency-key",
         b"inference-header-content-length",
+        b"traceparent",
         b"x-request-id",
     )
 )
@@ -58,7 +63,10 @@ class Head:
         request_id: the caller's, when it may enter a header again; "" for none.
         encoding: Content-Encoding; "" for none.
         header_length: the value of Inference-Header-Content-Length; None when the body is JSON alone.
+        headers: all, as they came.
+        idempotency: the value of Idempotency-Key; None without.
         content_length: the announced body size in bytes; None when it is not announced (chunked).
+        trace: the caller's `traceparent`; "" for none.
     """
 
     request_id: str
@@ -67,9 +75,12 @@ class Head:
     content_type: str
     header_length: str | None
     content_length: int | None
+    trace: str = ""
+    headers: Iterable[tuple[bytes, bytes]] = ()
+    idempotency: str | None = None
 
 
-def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
+def read_head(headers: Sequence[tuple[bytes, bytes]]) -> Head:
     """Read the headers once; names are lower case.  RFC 9110, 5.3: one that comes twice is a list."""
     found: dict[bytes, str] = {}
     for name, value in headers:
@@ -86,6 +97,9 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
         content_type=found.get(b"content-type", "").lower(),
         header_length=found.get(b"inference-header-content-length"),
         content_length=int(length) if length.isdecimal() else None,
+        trace=valid_traceparent(found.get(b"traceparent", "")),
+        headers=headers,
+        idempotency=found.get(b"idempotency-key"),
     )
 
 
@@ -108,11 +122,16 @@ Reply: TypeAlias = Callable[[Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class InferSettings:
-    """Limits of one infer request: bytes of a JSON body, of a binary body, and seconds until the deadline."""
+    """Limits of one infer request: bytes of a JSON body, of a binary body, and seconds until the deadline.
+
+    Attributes:
+        server_timing: good answers say where their time went.
+    """
 
     max_json_bytes: int
     max_body_bytes: int
     default_timeout: float
+    server_timing: bool = False
 
 
 def parse_infer_path(path: str) -> tuple[str, str | None] | None:
@@ -147,9 +166,15 @@ async def compressed(answer: Answer) -> Answer:
     return answer
 
 
-def ok_answer(body: Body, request_id: str, accept_encoding: str) -> Answer:
-    """The answer with an encoded response, in the best coding that its caller takes."""
+def ok_answer(body: Body, request_id: str, accept_encoding: str, timing: bytes = b"") -> Answer:
+    """The answer with an encoded response, in the best coding that its caller takes.
+
+    Args:
+        timing: for Server-Timing, unless it is empty.
+    """
     headers: Headers = [(b"content-type", body.content_type), (b"x-request-id", request_id.encode())]
+    if timing:
+        headers.append((SERVER_TIMING, timing))
     if body.header_length is not None:
         headers.append((b"inference-header-content-length", b"%d" % body.header_length))
     encoding = None
@@ -165,7 +190,10 @@ class Exchange:
         request_id: for headers, error bodies and logs.
         body_limit: bytes that the body may have, before and after decompression.
         admitted: `admit` had nothing against it.
+        route: for the log.
     """
+
+    route: ClassVar[str] = "/v2/models/{model}/infer"
 
     __slots__ = (
         "_admission",
@@ -196,18 +224,26 @@ class Exchange:
         self.admitted = False
         self._admission: Admission | None = None
         self._reply: Reply | None = None
-        self._ticket: Ticket | None = None
+        self._ticket: Handle | None = None
 
     def admit(self, model: str, version: str | None) -> None:
         """Everything that can be refused before a body is read.
 
         Raises:
-            Fault: draining, unknown model, not ready, too large, a content that is not read here.
+            Fault: draining, a caller that may not, or too often, unknown model, not ready, too large, a
+                content that is not read here.
         """
         head, plane = self.head, self._plane
-        self._admission = plane.gate.admit("http")
-        self._version = plane.serving(model, version, self._admission)
-        self._envelope = Envelope(model, version, self.request_id, self._settings.default_timeout)
+        self._admission = admission = plane.gate.admit("http")
+        admission.caller = caller = identify(plane.gate.guard, head.headers)
+        model = self._named(model, caller)
+        caller.permit(Right.INFER, model)
+        caller.take()
+        if head.idempotency is not None:
+            admission.idempotency = check_key(head.idempotency)
+        self._version = plane.serving(model, version, admission)
+        seconds = self._settings.default_timeout
+        self._envelope = Envelope(model, version, self.request_id, seconds, plane.regions)
         if head.content_length is not None:
             self.check_size(head.content_length)
         if head.header_length is not None:
@@ -217,6 +253,10 @@ class Exchange:
         if head.content_type.startswith("multipart/"):
             raise UnsupportedMediaType("multipart bodies are not read here; send JSON or binary tensor data")
         self.admitted = True
+
+    def _named(self, model: str, caller: Caller) -> str:
+        """The model that is meant; doors without one in their path find it here."""
+        return model
 
     def try_admit(self, model: str, version: str | None) -> Answer | None:
         """As `admit`, with the refusal as an answer; None when there is none."""
@@ -256,6 +296,8 @@ class Exchange:
     def infer(self, body: bytes, reply: Reply) -> None:
         """Decode, queue, and hand the answer to `reply`, at once when the request is refused."""
         self._reply = reply
+        if self._admission is not None:
+            self._admission.size = len(body)
         try:
             self._submit(body)
         except Fault as fault:
@@ -277,10 +319,13 @@ class Exchange:
         return Answer(*error_response(fault, self.request_id))
 
     def _submit(self, body: bytes) -> None:
+        began, admission = time.perf_counter(), self._admission
         request, self._plan, work = self._read(body)
+        if admission is not None:
+            admission.decode = time.perf_counter() - began
         if request.id != self.request_id and not self.head.request_id and valid_request_id(request.id):
             self.request_id = request.id
-        self._ticket = self._plane.enqueue(request, work, self._version, self._answered)
+        self._ticket = self._plane.enqueue(request, work, self._version, self._answered, admission)
 
     def _read(self, body: bytes) -> tuple[InferenceRequest, Plan, Work]:
         contract, length, envelope = self._version.contract, self.head.header_length, self._envelope
@@ -309,10 +354,23 @@ class Exchange:
             reply(answer)
 
     def _encoded(self, response: InferenceResponse) -> Answer:
+        began, admission = time.perf_counter(), self._admission
         body = encode_response(response, self._plan)
+        if admission is not None:
+            admission.encode = time.perf_counter() - began
         self._finish("OK")
-        return ok_answer(body, self.request_id, self.head.accept_encoding)
+        return ok_answer(body, self.request_id, self.head.accept_encoding, self._timing())
+
+    def _timing(self) -> bytes:
+        """The value of Server-Timing; nothing where it is not wanted.  For finished requests."""
+        admission = self._admission
+        if not self._settings.server_timing or admission is None or admission.phases is None:
+            return b""
+        return server_timing(admission.phases)
 
     def _finish(self, code: str) -> None:
-        if self._admission is not None:
-            self._admission.finish(code)
+        admission = self._admission
+        if admission is not None:
+            admission.route, admission.request_id = self.route, self.request_id
+            admission.trace = self.head.trace
+            admission.finish(code)

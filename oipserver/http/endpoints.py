@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from oipserver.core.admission import Right
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import NotReady
 from oipserver.core.messages import ModelMetadata, TensorMetadata
+from oipserver.http.access import caller_of
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Content type and body of the metrics, for the value of an Accept header.
+Exposition: TypeAlias = Callable[[str], Awaitable[tuple[str, bytes]]]
 
 
 def json_response(document: Any) -> Response:
@@ -25,10 +28,10 @@ class Endpoints:
     """Handlers for `oipserver.http.app`'s route table.
 
     Args:
-        exposition: the metrics in Prometheus' text format.
+        exposition: the metrics, in the text format that is asked for.
     """
 
-    def __init__(self, plane: DataPlane, exposition: Callable[[], bytes]) -> None:
+    def __init__(self, plane: DataPlane, exposition: Exposition) -> None:
         self._plane = plane
         self._exposition = exposition
 
@@ -51,8 +54,10 @@ class Endpoints:
         )
 
     async def models(self, request: Request) -> Response:
-        """GET /v2/models: the names, as KServe lists them."""
-        return json_response({"models": self._plane.model_names()})
+        """GET /v2/models: the names that the caller may know, as KServe lists them."""
+        may = caller_of(request.scope).may
+        names = [name for name in self._plane.model_names() if may(Right.DESCRIBE, name)]
+        return json_response({"models": names})
 
     async def model_metadata(self, request: Request) -> Response:
         """GET /v2/models/{model}[/versions/{version}]."""
@@ -63,11 +68,14 @@ class Endpoints:
         model, version = _target(request)
         if not self._plane.model_ready(model, version):
             raise NotReady(self._plane.model_not_ready_reason(model, version))
-        return json_response({"name": model, "ready": True})
+        refused = self._plane.refused_reload(model, version)
+        more = {"reload_failed": refused} if refused else {}
+        return json_response({"name": model, "ready": True, **more})
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics."""
-        return Response(self._exposition(), media_type=METRICS_TYPE)
+        media_type, text = await self._exposition(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type})
 
 
 def _target(request: Request) -> tuple[str, str | None]:

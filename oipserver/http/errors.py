@@ -10,20 +10,25 @@ from collections.abc import Iterable
 
 import orjson
 
-from oipserver.core.errors import Fault, UnsupportedMediaType
+from oipserver.core.errors import Fault, Unauthorized, UnsupportedMediaType
 from oipserver.core.ids import new_id, valid_request_id
 
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
     "UNPROCESSABLE": 422,
+    "UNAUTHORIZED": 401,
+    "FORBIDDEN": 403,
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "REQUEST_TIMEOUT": 408,
+    "CONFLICT": 409,
+    "ALREADY_EXISTS": 400,
     "UNSUPPORTED": 400,
     "PAYLOAD_TOO_LARGE": 413,
     "URI_TOO_LONG": 414,
     "HEADERS_TOO_LARGE": 431,
     "UNSUPPORTED_MEDIA_TYPE": 415,
+    "RATE_LIMIT": 429,
     "CANCELLED": 499,  # in the log only: nobody is there to read it
     "INFERENCE_FAILED": 500,
     "INTERNAL": 500,
@@ -33,6 +38,8 @@ STATUS: dict[str, int] = {
 }
 
 ACCEPT_ENCODING = b"gzip, deflate, zstd"
+# RFC 9110, 11.6.1: a 401 must say how to authenticate; RFC 6750, 3: with a bearer token.
+WWW_AUTHENTICATE = b'Bearer realm="oipserver"'
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -56,6 +63,8 @@ def error_headers(fault: Fault, request_id: str) -> Headers:
     headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode("ascii"))]
     if fault.retry_after is not None:
         headers.append((b"retry-after", b"%d" % fault.retry_after))
+    if isinstance(fault, Unauthorized):
+        headers.append((b"www-authenticate", WWW_AUTHENTICATE))
     if isinstance(fault, UnsupportedEncoding):
         # RFC 9110, 15.5.16: the response ought to carry Accept-Encoding when the coding was the cause.
         headers.append((b"accept-encoding", ACCEPT_ENCODING))

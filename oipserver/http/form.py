@@ -46,6 +46,8 @@ def form_of(response: InferenceResponse, plan: Plan) -> Form | None:
 
     Only numbers are written in one call for many: a text may hold anything.
     """
+    if plan.deliveries:
+        return None
     arrays = [json_data(tensor) for tensor in response.outputs]
     if not arrays:
         return None

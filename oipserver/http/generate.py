@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TypeAlias
 
 import numpy as np
@@ -46,6 +47,8 @@ class StreamExchange(Exchange):
         triton: the body had Triton's form, and so have the answers.
     """
 
+    route = "/v2/models/{model}/generate_stream"
+
     __slots__ = ("_stream", "triton")
 
     _stream: Stream | Single | None
@@ -65,6 +68,7 @@ class StreamExchange(Exchange):
         Raises:
             Fault: the request was refused; `reply` is not called.
         """
+        began, admission = time.perf_counter(), self._admission
         document = parse_object(body)
         self.triton = type(document.get("inputs")) is not list
         contract = self._version.contract
@@ -72,9 +76,13 @@ class StreamExchange(Exchange):
             request = decode_generate(document, self._envelope, contract.model)
         else:
             request, _ = decode_document(document, None, self._envelope)
+        self._plan = Plan(deliveries=request.deliveries)
         if not self.head.request_id and valid_request_id(request.id):
             self.request_id = request.id
-        self._stream = self._plane.open_stream(request, contract.check(request), self._version, reply)
+        work = contract.check(request)
+        if admission is not None:
+            admission.size, admission.decode = len(body), time.perf_counter() - began
+        self._stream = self._plane.open_stream(request, work, self._version, reply, admission)
 
     def taken(self) -> None:
         """The last answer is written: the model may go on."""
@@ -97,7 +105,7 @@ class StreamExchange(Exchange):
         Raises:
             BadRequest: JSON cannot carry it.
         """
-        return encode_generate(response) if self.triton else encode_response(response, Plan()).data
+        return encode_generate(response) if self.triton else encode_response(response, self._plan).data
 
     def encoded(self, response: InferenceResponse) -> bytes | Fault:
         """As `encode`, with what is wrong in place of the answer."""
@@ -124,6 +132,14 @@ class StreamExchange(Exchange):
         return [(b"content-type", content_type), (b"x-request-id", self.request_id.encode())]
 
 
+class WholeExchange(StreamExchange):
+    """As a stream's, with all answers in one."""
+
+    route = "/v2/models/{model}/generate"
+
+    __slots__ = ()
+
+
 class GenerateDoor:
     """Serves the three paths over ASGI.
 
@@ -145,7 +161,8 @@ class GenerateDoor:
         self, scope: Scope, receive: Receive, send: Send, model: str, version: str | None
     ) -> None:
         """Answer one request; its generator is closed as soon as the caller has left."""
-        exchange = StreamExchange(self._plane, self._settings, read_head(scope["headers"]))
+        kind = WholeExchange if self._whole else StreamExchange
+        exchange = kind(self._plane, self._settings, read_head(scope["headers"]))
         try:
             await self._serve(exchange, scope, receive, send, model, version)
         except Disconnected:

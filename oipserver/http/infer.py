@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError
-from oipserver.http.door import Answer, Exchange, InferSettings, compressed, read_head
+from oipserver.http.door import Answer, Exchange, Head, InferSettings, compressed, read_head
 from oipserver.http.outlet import Outlet
 
 logger = logging.getLogger("oipserver.http")
@@ -29,7 +29,10 @@ class InferDoor:
     """POST /v2/models/{model}[/versions/{version}]/infer over ASGI."""
 
     def __init__(
-        self, plane: DataPlane, settings: InferSettings, exchange: type[Exchange] = Exchange
+        self,
+        plane: DataPlane,
+        settings: InferSettings,
+        exchange: Callable[[DataPlane, InferSettings, Head], Exchange] = Exchange,
     ) -> None:
         self._plane = plane
         self._settings = settings

@@ -10,20 +10,24 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from oipserver.core.admission import ANONYMOUS, Caller, Right
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Fault, InternalError, NotFound, NotReady, UnsupportedMediaType, printable
 from oipserver.core.messages import Arrays, InferenceRequest, Tensor, TensorMetadata
 from oipserver.core.model import Model, Scoring
 from oipserver.http import compression
-from oipserver.http.door import COMPRESS_FROM, Answer, Exchange, InferSettings, Reply
+from oipserver.http.access import caller_of
+from oipserver.http.door import COMPRESS_FROM, Answer, Exchange, Head, InferSettings, Reply
 from oipserver.http.errors import Headers
 from oipserver.http.infer import InferDoor
+from oipserver.http.timing import SERVER_TIMING
 
 logger = logging.getLogger("oipserver.http")
 
@@ -51,14 +55,14 @@ class DefaultModel:
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
 
-    def name(self) -> str:
-        """Its name.
+    def name(self, caller: Caller = ANONYMOUS, right: Right = Right.DESCRIBE) -> str:
+        """Its name; models for which the caller has not the right are not there for it.
 
         Raises:
             NotFound: no model has the protocol, or several have it.
             NotReady: not every model is loaded, so that nobody can tell.
         """
-        found = self._plane.scoring_models()
+        found = [name for name in self._plane.scoring_models() if caller.may(right, name)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -79,7 +83,7 @@ class DefaultModel:
 
     async def version(self, request: Request) -> Response:
         """GET /version: of the library whose protocol it is."""
-        scoring = _scoring(self._plane.serving(self.name(), None).contract.model)
+        scoring = _scoring(self._plane.serving(self.name(caller_of(request.scope)), None).contract.model)
         return Response(scoring.version, media_type="application/json")
 
 
@@ -87,22 +91,30 @@ class ScoringDoor(InferDoor):
     """POST /invocations and POST /v2/models/{model}/invocations, over ASGI."""
 
     def __init__(self, plane: DataPlane, settings: InferSettings, default: DefaultModel) -> None:
-        super().__init__(plane, settings, ScoringExchange)
-        self._default = default
+        super().__init__(plane, settings, partial(ScoringExchange, default))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As an endpoint behind a router that has matched the path."""
         target: Mapping[str, str] = scope["path_params"]
-        model = target["model"] if "model" in target else self._default.name()
-        await self.serve(scope, receive, send, model, target.get("version"))
+        await self.serve(scope, receive, send, target.get("model", ""), target.get("version"))
 
 
 class ScoringExchange(Exchange):
-    """As an infer request's, but for what stands in the body."""
+    """As an infer request's, but for what stands in the body.
 
-    __slots__ = ("_media_type", "_task")
+    Args:
+        default: the model of the paths without a name.
+    """
+
+    route = "/v2/models/{model}/invocations"
+
+    __slots__ = ("_default", "_media_type", "_task")
 
     _task: asyncio.Task[None]
+
+    def __init__(self, default: DefaultModel, plane: DataPlane, settings: InferSettings, head: Head) -> None:
+        super().__init__(plane, settings, head)
+        self._default = default
 
     def admit(self, model: str, version: str | None) -> None:
         """As an infer request; besides, the model must read this kind of body.
@@ -116,6 +128,11 @@ class ScoringExchange(Exchange):
         self.admitted = False
         self._media_type = _media_type(self.head.content_type, _scoring(self._version.contract.model))
         self.admitted = True
+
+    def _named(self, model: str, caller: Caller) -> str:
+        if not model:
+            caller.permit(Right.INFER)
+        return model or self._default.name(caller, Right.INFER)
 
     def infer(self, body: bytes, reply: Reply) -> None:
         """Read on a thread, queue, write on a thread, and hand the answer to `reply`."""
@@ -141,7 +158,10 @@ class ScoringExchange(Exchange):
         deadline = time.monotonic() + self._settings.default_timeout
         model = self._version.contract.model
         scoring = _scoring(model)
+        began, admission = time.perf_counter(), self._admission
         arrays, parameters = await asyncio.to_thread(scoring.read, body, self._media_type)
+        if admission is not None:
+            admission.size, admission.decode = len(body), time.perf_counter() - began
         request = InferenceRequest(
             self._envelope.model_name,
             _tensors(arrays, (*model.inputs, *model.named_inputs)),
@@ -151,9 +171,13 @@ class ScoringExchange(Exchange):
             scoring.outputs,
             parameters,
         )
-        response = await self._plane.infer(request, self._admission)
+        response = await self._plane.infer(request, admission)
         answer = {tensor.name: tensor.data for tensor in response.outputs}
-        return self._written(await asyncio.to_thread(scoring.write, answer))
+        began = time.perf_counter()
+        text = await asyncio.to_thread(scoring.write, answer)
+        if admission is not None:
+            admission.encode = time.perf_counter() - began
+        return self._written(text)
 
     def _written(self, text: bytes) -> Answer:
         headers: Headers = [
@@ -162,6 +186,8 @@ class ScoringExchange(Exchange):
         ]
         accepted = self.head.accept_encoding if len(text) >= COMPRESS_FROM else ""
         self._finish("OK")
+        if timing := self._timing():
+            headers.append((SERVER_TIMING, timing))
         return Answer(200, headers, text, compression.negotiate(accepted) if accepted else None)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from oipserver.core.observer import Ended
 
 MIB = 1024 * 1024
 
@@ -51,6 +54,10 @@ class HttpLimits:
     max_json_bytes: int = 32 * MIB
 
 
+def _to_nobody(ended: Ended) -> None:
+    return
+
+
 @dataclass(slots=True)
 class Connections:
     """What all connections of a server share.
@@ -59,7 +66,9 @@ class Connections:
         limits: for each of them.
         closing: the server is about to stop: every answer says `Connection: close` from now on.  Idle
             connections stay until the server calls `shutdown` on them.
+        report: told of each request that is refused before there is anybody to ask.
     """
 
     limits: HttpLimits
     closing: bool = False
+    report: Callable[[Ended], None] = _to_nobody

@@ -9,6 +9,7 @@ from typing import Protocol
 from oipserver.http.alarm import Alarm
 from oipserver.http.flow import Flow
 from oipserver.http.limits import Connections
+from oipserver.http.trickle import Trickle
 
 
 class Inlet(Protocol):
@@ -45,6 +46,7 @@ class Outlet(asyncio.Transport):
         "_loop",
         "_taken_by",
         "_transport",
+        "_trickle",
         "_untaken",
         "inlet",
         "lingering",
@@ -59,7 +61,10 @@ class Outlet(asyncio.Transport):
         super().__init__()
         self.lingering = False
         self.on_lost: Callable[[], None] | None = None
-        self.write = transport.write  # type: ignore[method-assign]  # bound, for it runs twice per answer
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        self._trickle = Trickle(transport, flow) if encrypted else None
+        # Bound, for it runs twice per answer.
+        self.write = (self._trickle or transport).write  # type: ignore[method-assign]
         self.inlet = inlet
         self._transport = transport
         self._flow = flow
@@ -79,7 +84,11 @@ class Outlet(asyncio.Transport):
         """End the connection when everything written is with the peer."""
         if self.is_closing():
             return
-        if self.inlet.expects_more() and self._transport.can_write_eof():
+        if self._trickle is not None and self._trickle.waiting:
+            self.lingering = True
+            self.end()
+            self._flow.release()
+        elif self.inlet.expects_more() and self._transport.can_write_eof():
             self.lingering = True
             self._transport.write_eof()
             self._flow.release()
@@ -87,6 +96,18 @@ class Outlet(asyncio.Transport):
             self._transport.close()
         self._taken_by = None
         self._alarm.set(self._loop.time() + self._limits.linger_timeout)
+
+    def end(self) -> None:
+        """Close in both directions; what was written still goes out."""
+        if self._trickle is not None and self._trickle.waiting:
+            self._trickle.when_empty = self._transport.close
+        else:
+            self._transport.close()
+
+    def go_on(self) -> None:
+        """The peer has caught up with what was passed on to it."""
+        if self._trickle is not None:
+            self._trickle.go_on()
 
     def drop(self, size: int) -> None:
         """Count `size` bytes that came after the end; too many end the connection the hard way."""
@@ -96,12 +117,12 @@ class Outlet(asyncio.Transport):
 
     def has_untaken(self) -> bool:
         """Whether bytes wait for the peer."""
-        return self._transport.get_write_buffer_size() > 0
+        return self._waiting() > 0
 
     def watch(self) -> None:
         """Begin a window in which the peer has to take its share."""
         now = self._loop.time()
-        self._untaken = self._transport.get_write_buffer_size()
+        self._untaken = self._waiting()
         self._taken_by = now + self._limits.write_timeout
         self._alarm.set(min(self._taken_by, now + self._limits.linger_timeout))
 
@@ -122,4 +143,8 @@ class Outlet(asyncio.Transport):
             self.watch()
 
     def _took(self) -> int:
-        return self._untaken - self._transport.get_write_buffer_size()
+        return self._untaken - self._waiting()
+
+    def _waiting(self) -> int:
+        held = 0 if self._trickle is None else self._trickle.waiting
+        return held + self._transport.get_write_buffer_size()

@@ -39,6 +39,7 @@ from oipserver.core.errors import (
     UriTooLong,
     printable,
 )
+from oipserver.http.access import PEER_SUBJECT
 from oipserver.http.alarm import Alarm
 from oipserver.http.cycle import Cycle
 from oipserver.http.errors import Headers, request_id_of
@@ -47,7 +48,8 @@ from oipserver.http.framing import Framing, framing, lower
 from oipserver.http.limits import Connections
 from oipserver.http.outlet import Outlet
 from oipserver.http.patience import Patience
-from oipserver.http.refusal import render, without_upgrade
+from oipserver.http.refusal import ended, render, without_upgrade
+from oipserver.tls import http_subject
 
 __all__ = ["Connections", "LimitedProtocol", "limited_protocol"]
 
@@ -115,6 +117,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.patience = Patience(self.flow, self._limits)
         self.outlet = Outlet(self, transport, self.flow, self._alarm, self.shared)
         self._extensions = {"oipserver.connection": self.outlet}
+        self._peer_subject = http_subject(transport).encode()
         over = len(self.connections) - self._limits.max_connections
         if over > _OVER_CAP:
             transport.abort()
@@ -135,11 +138,12 @@ class LimitedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server stops: close at once when idle, else after the answer."""
         if self.outlet.lingering:
-            self.transport.close()
+            self.outlet.end()
+        elif self.cycle is None or self.cycle.response_complete:
+            self.outlet.end()
+            self._set_alarm(self._limits.linger_timeout)
         else:
-            super().shutdown()
-            if self.transport.is_closing():
-                self._set_alarm(self._limits.linger_timeout)
+            self.cycle.keep_alive = False
 
     def pause_writing(self) -> None:
         """The peer reads more slowly than we write: watch it."""
@@ -149,6 +153,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The peer has caught up."""
         super().resume_writing()
+        self.outlet.go_on()
         self._idle_since = self.loop.time()
         self._set_alarm(0)
 
@@ -245,6 +250,8 @@ class LimitedProtocol(HttpToolsProtocol):
         came = self.parser.get_http_version(), self.headers
         if came != self._came:
             self._framing = framing(*came)
+            if self._peer_subject:
+                self._framing.headers.append((PEER_SUBJECT, self._peer_subject))
             self._came = came
         self.headers = self._framing.headers
         return self._framing
@@ -434,7 +441,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _render(self, fault: Fault) -> bytes:
         headers = [] if self._phase is Phase.BETWEEN else self.headers
-        return render(fault, request_id_of(lower(headers)), self.server_state.default_headers)
+        request_id = request_id_of(lower(headers))
+        self.shared.report(ended(fault, request_id))
+        return render(fault, request_id, self.server_state.default_headers)
 
     # --- time ----------------------------------------------------------------------------------------------
 

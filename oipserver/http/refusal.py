@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
 from oipserver.core.errors import Fault
+from oipserver.core.observer import Ended
 from oipserver.http.errors import error_response
 
 _ASK_FOR_UPGRADE = frozenset((b"connection", b"upgrade", b"http2-settings"))
@@ -17,6 +18,11 @@ def render(fault: Fault, request_id: str, default_headers: Iterable[tuple[bytes,
     ending = ((b"content-length", b"%d" % len(body)), (b"connection", b"close"))
     start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode("ascii")
     return _head(start, (*default_headers, *headers, *ending)) + body
+
+
+def ended(fault: Fault, request_id: str) -> Ended:
+    """What is reported of it: it was no request, or had no right to become one."""
+    return Ended("http", "", "", "", fault.code, (0.0,), (request_id,))
 
 
 def without_upgrade(

@@ -23,6 +23,7 @@ import orjson
 
 from oipserver.core.codec import cast_float, decode_known_list
 from oipserver.core.contract import Contract, Work
+from oipserver.core.dataplane import TIMING_PARAMETER
 from oipserver.core.datatypes import FP64
 from oipserver.core.errors import BadRequest
 from oipserver.core.memory import Memory
@@ -55,7 +56,8 @@ class Template:
         work: what the contract made of that.
         tensor: its only one.
         single_row: of the only two axes of that, the first is 1.
-        may_ride: requests like it may be read together: numbers, whose rows the model computes together.
+        may_ride: requests like it may be read together: numbers, whose rows the model computes together, for
+            answers that differ in id and data alone.
         form: how its last answer looked, where that is known.
     """
 
@@ -180,7 +182,8 @@ def _read_again(match: Match, envelope: Envelope, contract: Contract) -> Read | 
 
 def _learn(body: bytes, read: Read, contract: Contract) -> None:
     """Keep what was found out about an accepted JSON request, where the next one may be like it."""
-    if len(body) > MAX_BODY or len(read[0].inputs) != 1 or not body.isascii():
+    request, plan, _ = read
+    if len(body) > MAX_BODY or len(request.inputs) != 1 or plan.deliveries or not body.isascii():
         return
     _, rest = _split_id(body)
     start = rest.find(_DATA) + len(_DATA)
@@ -208,7 +211,8 @@ def _template(body: bytes, start: int, request: InferenceRequest, plan: Plan, wo
     # A name may be written in another way, or twice: the hole must be what was read as the data.
     if item.get("data") != _HOLE or item["shape"] != list(shape) or "id" in document:
         return None
-    may_ride = work.key is not None and tensor.datatype.dtype.kind in "fiu"
     reserved = read_parameters(document.get("parameters") or {})
+    numbers = tensor.datatype.dtype.kind in "fiu"
+    may_ride = numbers and work.key is not None and TIMING_PARAMETER not in reserved.rest
     single_row = len(shape) == 2 and shape[0] == 1
     return Template(suffix, request, reserved, plan, work, tensor, single_row, may_ride)

@@ -18,9 +18,19 @@ import orjson
 
 from oipserver.core.codec import MAX_RANK, decode_list, decode_raw, encode_raw
 from oipserver.core.datatypes import BYTES, Datatype, parse_datatype
+from oipserver.core.delivery import delivered, read_delivery
 from oipserver.core.errors import BadRequest, printable
-from oipserver.core.messages import Array, InferenceRequest, InferenceResponse, Tensor, TensorMetadata
+from oipserver.core.messages import (
+    Array,
+    Deliveries,
+    Delivery,
+    InferenceRequest,
+    InferenceResponse,
+    Tensor,
+    TensorMetadata,
+)
 from oipserver.core.reserved import NOTHING_RESERVED, Reserved, check_tensor_parameters, read_parameters
+from oipserver.core.shared_memory import OFF, Regions, SharedInputs
 from oipserver.http.bulk import LEAST, read_bulk
 
 MAX_TENSORS = 256
@@ -35,10 +45,15 @@ BINARY = b"application/octet-stream"
 
 @dataclass(slots=True)
 class Plan:
-    """How the answer is to travel: raw for every output, but for those that `named` decides."""
+    """How the answer is to travel: raw for every output, but for those that `named` decides.
+
+    Attributes:
+        deliveries: the outputs that are answered in another way still.
+    """
 
     binary: bool = False
     named: Mapping[str, bool] = field(default_factory=dict)
+    deliveries: Deliveries | None = None
 
     def is_binary(self, output: str) -> bool:
         """Whether `output` travels raw."""
@@ -47,12 +62,17 @@ class Plan:
 
 @dataclass(slots=True)
 class Envelope:
-    """What is known of a request before its body: where it goes and who asks."""
+    """What is known of a request before its body: where it goes and who asks.
+
+    Attributes:
+        regions: where its tensors may be besides.
+    """
 
     model_name: str
     model_version: str | None
     request_id: str
     timeout: float
+    regions: Regions = OFF
 
 
 # --- requests ----------------------------------------------------------------------------------------------
@@ -80,14 +100,16 @@ def decode_document(
     document: Mapping[str, Any], blobs: _Blobs | None, envelope: Envelope
 ) -> tuple[InferenceRequest, Plan]:
     """As `decode_request`, of JSON that was parsed before; `blobs` are the raw tensors behind it."""
-    inputs = [_input(item, blobs) for item in _inputs(document)]
+    shared = SharedInputs(envelope.regions)
+    inputs = [_input(item, blobs, shared) for item in _inputs(document)]
     if blobs is not None:
         blobs.check_end()
     parameters = read_object(document, "parameters")
     reserved = read_parameters(parameters) if parameters else NOTHING_RESERVED
-    names, named = _outputs(document)
+    names, named, deliveries = _outputs(document, envelope.regions)
     request = new_request(envelope, inputs, reserved, read_id(document), names)
-    return request, Plan(reserved.binary_data_output, named)
+    request.deliveries = deliveries
+    return request, Plan(reserved.binary_data_output, named, deliveries)
 
 
 def decode_raw_request(
@@ -124,9 +146,8 @@ def new_request(
     timeout = envelope.timeout if reserved.timeout is None else min(reserved.timeout, envelope.timeout)
     deadline, name, version = time.monotonic() + timeout, envelope.model_name, envelope.model_version
     # By position: keywords cost a little, with every request.
-    return InferenceRequest(
-        name, inputs, body_id or envelope.request_id, deadline, version, outputs, reserved.rest
-    )
+    request_id, rest, priority = body_id or envelope.request_id, reserved.rest, reserved.priority
+    return InferenceRequest(name, inputs, request_id, deadline, version, outputs, rest, priority)
 
 
 def _header_length(text: str, available: int) -> int:
@@ -257,13 +278,18 @@ def _tensors(items: list[Any], what: str) -> Sequence[Mapping[str, Any]]:
     return items
 
 
-def _input(item: Mapping[str, Any], blobs: _Blobs | None) -> Tensor:
+def _input(item: Mapping[str, Any], blobs: _Blobs | None, shared: SharedInputs) -> Tensor:
     name = item["name"]
     shape, data = item.get("shape"), item.get("data")
     if type(shape) is not list:
         raise BadRequest(f"tensor '{printable(name)}': shape must be a list of integers, got {_kind(shape)}")
     datatype = parse_datatype(item.get("datatype"), name)
-    size = _binary_size(item, name)
+    parameters = read_object(item, "parameters")
+    if parameters and check_tensor_parameters(parameters, name):
+        place = shared.take(parameters, name)
+        if place is not None:
+            return Tensor(name, datatype, _placed(place, item, datatype))
+    size = _binary_size(parameters, name)
     if (size is None) == (data is None):
         came = "neither" if data is None else "both"
         raise BadRequest(
@@ -288,11 +314,20 @@ def _listed(data: Any, datatype: Datatype, shape: list[Any], name: str) -> Array
     return decode_list(data, datatype, shape, name)
 
 
-def _binary_size(item: Mapping[str, Any], name: str) -> int | None:
-    parameters = read_object(item, "parameters")
+def _placed(data: memoryview, item: Mapping[str, Any], datatype: Datatype) -> Array:
+    """The tensor whose bytes were in shared memory."""
+    parameters = item["parameters"]
+    if item.get("data") is not None or parameters.get("binary_data_size") is not None:
+        raise BadRequest(
+            f"tensor '{printable(item['name'])}': one of data, binary_data_size and shared_memory_region "
+            "is needed, got two"
+        )
+    return decode_raw(data, datatype, item["shape"], item["name"])
+
+
+def _binary_size(parameters: Mapping[str, Any] | None, name: str) -> int | None:
     if not parameters:
         return None
-    check_tensor_parameters(parameters, name)
     size = parameters.get("binary_data_size")
     if size is not None and (type(size) is not int or size < 0):
         raise BadRequest(
@@ -301,24 +336,30 @@ def _binary_size(item: Mapping[str, Any], name: str) -> int | None:
     return size
 
 
-def _outputs(document: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str, bool]]:
+def _outputs(
+    document: Mapping[str, Any], regions: Regions
+) -> tuple[Sequence[str], Mapping[str, bool], Deliveries | None]:
     outputs = document.get("outputs")
     if not outputs and outputs in (None, []):
-        return (), {}
+        return (), {}, None
     if type(outputs) is not list:
         raise BadRequest(f"'outputs' must be a list of objects, got {_kind(outputs)}")
     named: dict[str, bool] = {}
+    deliveries: dict[str, Delivery] = {}
     for item in _tensors(outputs, "outputs"):
         parameters = read_object(item, "parameters")
         if not parameters:
             continue
-        check_tensor_parameters(parameters, item["name"])
+        if check_tensor_parameters(parameters, item["name"]) and (
+            delivery := read_delivery(parameters, item["name"], regions)
+        ):
+            deliveries[item["name"]] = delivery
         binary = parameters.get("binary_data")
         if binary is not None:
             if type(binary) is not bool:
                 raise BadRequest(f"output '{printable(item['name'])}': binary_data must be true or false")
             named[item["name"]] = binary
-    return [item["name"] for item in outputs], named
+    return [item["name"] for item in outputs], named, deliveries or None
 
 
 def read_id(document: Mapping[str, Any]) -> str | None:
@@ -376,8 +417,11 @@ def encode_response(response: InferenceResponse, plan: Plan) -> Body:
     """The answer as its caller wants it: JSON, or JSON with raw tensors behind it.
 
     Raises:
-        BadRequest: an output cannot be written as JSON (FP16, BF16, BYTES that are not UTF-8).
+        BadRequest: an output cannot be written as JSON (FP16, BF16, BYTES that are not UTF-8), or cannot go
+            where it should.
     """
+    if plan.deliveries:
+        response = delivered(response, plan.deliveries)
     blobs: list[bytes] = []
     document = {
         "model_name": response.model_name,
@@ -399,6 +443,8 @@ def _output(tensor: Tensor, plan: Plan, blobs: list[bytes]) -> dict[str, Any]:
         "datatype": tensor.datatype.name,
         "parameters": tensor.parameters,
     }
+    if tensor.elsewhere:
+        return output
     if plan.is_binary(tensor.name):
         blob = encode_raw(tensor.data, tensor.datatype)
         output["parameters"] = {**tensor.parameters, "binary_data_size": len(blob)}

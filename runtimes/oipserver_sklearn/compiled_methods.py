@@ -12,7 +12,7 @@ from onnxruntime import InferenceSession
 from sklearn.base import is_clusterer
 from sklearn.pipeline import Pipeline
 
-from oipserver import Array, ModelConfig
+from oipserver import Array, ModelConfig, cpu_quota
 from oipserver_sklearn.compiled_graph import ENGINE, session
 from oipserver_sklearn.compiled_parity import Compared, Different, compare
 from oipserver_sklearn.compiled_rows import Form, form_of
@@ -21,7 +21,6 @@ from oipserver_sklearn.compiled_ties import NEIGHBOURS, has_neighbours
 from oipserver_sklearn.compiled_trees import TREES, thresholds_of
 from oipserver_sklearn.outputs import dense
 from oipserver_sklearn.signature import first_line
-from oipserver_sklearn.threads import cpu_quota
 
 __all__ = ["ENGINE", "Outcome", "compile_methods"]
 

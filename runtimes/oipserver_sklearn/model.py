@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from oipserver import BYTES, Arrays, InvalidInput, Model, ModelConfig, Parameters, TensorMetadata
+from oipserver import BYTES, Arrays, InvalidInput, Model, ModelConfig, Parameters, TensorMetadata, cpu_quota
 from oipserver_sklearn.columns import PIPELINE, recall
 from oipserver_sklearn.direct import direct_call
 from oipserver_sklearn.kinds import is_a
 from oipserver_sklearn.layout import Layout, Matrix
 from oipserver_sklearn.outputs import Output, class_labels
 from oipserver_sklearn.signature import Signature, default_method, first_line, sign
-from oipserver_sklearn.threads import ThreadBudget, cpu_quota
+from oipserver_sklearn.threads import ThreadBudget
 
 log = logging.getLogger("oipserver.sklearn")
 
@@ -34,11 +34,11 @@ def serve(estimator: object, config: ModelConfig, saved_with: str | None = None)
         ValueError: no estimator, not fitted, or nothing that can be answered from tensors.
     """
     fitted = _checked(estimator)
-    budget = ThreadBudget(cpu_quota())
+    budget = ThreadBudget(cpu_quota(), config.instance_group.count)
     n_jobs = _n_jobs(config, budget)
     log.info(
-        "model '%s': at most %d threads for %s, n_jobs=%d",
-        config.name, budget.cpus, ", ".join(budget.pools) or "no native library", n_jobs,
+        "model '%s': threads of one call: at most %d (%s), n_jobs=%d",
+        config.name, budget.per_call, ", ".join(budget.pools) or "no native library", n_jobs,
     )  # fmt: skip
     if saved_with:
         log.warning(
@@ -132,7 +132,7 @@ def _n_jobs(config: ModelConfig, budget: ThreadBudget) -> int:
     wanted = config.parameters.get("n_jobs", 1)
     if type(wanted) is not int or wanted < 1:
         raise ValueError(f"parameter 'n_jobs' must be a positive integer, got {wanted!r}")
-    return min(wanted, budget.cpus)
+    return min(wanted, budget.per_call)
 
 
 def _parameters(fitted: BaseEstimator, saved_with: str | None) -> Mapping[str, object]:

@@ -21,6 +21,7 @@ from oipserver.apps.life import Apps
 from oipserver.apps.loading import LoadedApp
 from oipserver.apps.models import Models
 from oipserver.apps.services import services_of
+from oipserver.config import GrpcConfig
 from oipserver.grpc.server import GrpcServer
 from oipserver.http.app import create_app
 from oipserver.http.door import Exchange, InferSettings
@@ -189,7 +190,7 @@ class AppServer:
                 self.plane.data,
                 self.loop,
                 address="127.0.0.1:0",
-                max_concurrent_rpcs=self._max_rpcs,
+                limits=GrpcConfig(max_concurrent_rpcs=self._max_rpcs),
                 default_timeout_seconds=self._timeout,
                 services=self._services,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,8 @@ import uvicorn
 import uvloop
 
 from oipserver import Model, ModelConfig
+from oipserver.config import GrpcConfig
+from oipserver.core import observer
 from oipserver.core.admission import Gate
 from oipserver.core.dataplane import DataPlane, ServerMetadata
 from oipserver.core.registry import Registry
@@ -56,11 +58,11 @@ class Journal(Metrics):
         self._ended: list[Ended] = []
         self._changed = threading.Condition()
 
-    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
+    def requests(self, ended: observer.Ended) -> None:
         """Infer requests are over."""
-        super().requests(front, model, version, code, seconds)
+        super().requests(ended)
         with self._changed:
-            self._ended += [Ended(front, model, code)] * len(seconds)
+            self._ended += [Ended(ended.front, ended.model, ended.code)] * len(ended.seconds)
             self._changed.notify_all()
 
     def clear(self) -> None:
@@ -210,7 +212,7 @@ class System:
             self.plane,
             self.loop,
             address="127.0.0.1:0",
-            max_message_bytes=MAX_BODY,
+            limits=GrpcConfig(max_message_bytes=MAX_BODY),
             default_timeout_seconds=PATIENCE,
         )
         self.ports["grpc"] = grpc.start()

@@ -16,9 +16,11 @@ import pytest
 
 from oipserver import ModelConfig
 from oipserver.grpc._generated.open_inference_pb2 import (
+    ModelConfigRequest,
     ModelMetadataRequest,
     ModelReadyRequest,
     ModelReadyResponse,
+    ModelStatisticsRequest,
 )
 from oipserver.http.limits import HttpLimits
 from tests.conformance.callers import Caller, document, infer, protobuf
@@ -79,7 +81,14 @@ WRONG = [
           {"Content-Encoding": "br"}, ("gzip", "deflate", "zstd", "br")),
     _post("shared memory", "UNSUPPORTED", _extension("input", **REGION), "shared_memory_region"),
     _post("shared memory for an output", "UNSUPPORTED", _extension("output", **REGION), "shared_memory_"),
-    _post("classification", "UNSUPPORTED", _extension("output", classification=3), "classification"),
+    Wrong("shared memory's state", "UNSUPPORTED", "GET", "/v2/systemsharedmemory/status", words=("is off",)),
+    Wrong("shared memory to register", "UNSUPPORTED", "POST", "/v2/systemsharedmemory/region/r/register",
+          words=("is off",)),
+    Wrong("shared memory to forget", "UNSUPPORTED", "POST", "/v2/systemsharedmemory/unregister",
+          words=("is off",)),
+    Wrong("CUDA memory to register", "UNSUPPORTED", "POST", "/v2/cudasharedmemory/region/r/register",
+          words=("CUDA",)),
+    _post("no classes", "BAD_REQUEST", _extension("output", classification=0), "classification"),
     _post("a model that raises", "INFERENCE_FAILED", document(13.0), "failed"),
     _post("a model that loads", "NOT_READY", {}, "LOADING", model="loading"),
     _post("a model that failed to load", "NOT_READY", {}, "FAILED", model="broken"),
@@ -168,7 +177,15 @@ GRPC_WRONG: list[tuple[str, str, str, bytes, str]] = [
     ("metadata of no version", "NOT_FOUND", "ModelMetadata",
      ModelMetadataRequest(name="doubler", version="9").SerializeToString(), "'9'"),
     ("shared memory", "UNSUPPORTED", "ModelInfer", _with_parameters("input", **REGION), "shared_memory_"),
-    ("classification", "UNSUPPORTED", "ModelInfer", _with_parameters("output", classification=3),
+    ("shared memory's state", "UNSUPPORTED", "SystemSharedMemoryStatus", b"", "is off"),
+    ("shared memory to register", "UNSUPPORTED", "SystemSharedMemoryRegister", b"", "is off"),
+    ("shared memory to forget", "UNSUPPORTED", "SystemSharedMemoryUnregister", b"", "is off"),
+    ("CUDA memory to register", "UNSUPPORTED", "CudaSharedMemoryRegister", b"", "CUDA"),
+    ("statistics of no model", "NOT_FOUND", "ModelStatistics",
+     ModelStatisticsRequest(name="nobody").SerializeToString(), "nobody"),
+    ("configuration of no model", "NOT_FOUND", "ModelConfig",
+     ModelConfigRequest(name="nobody").SerializeToString(), "nobody"),
+    ("no classes", "BAD_REQUEST", "ModelInfer", _with_parameters("output", classification=0),
      "classification"),
     ("a model that raises", "INFERENCE_FAILED", "ModelInfer", protobuf(13.0).SerializeToString(), "failed"),
     ("a model that loads", "NOT_READY", "ModelInfer", _with(model_name="loading"), "LOADING"),
@@ -191,7 +208,7 @@ def test_a_grpc_error_has_the_form_of_the_contract(
 
 
 @pytest.mark.parametrize(
-    "rpc", ["ModelStatistics", "RepositoryIndex", "/inference.Nothing/Nothing", "/no/slash/no/sense"]
+    "rpc", ["TraceSetting", "RepositoryIndex", "/inference.Nothing/Nothing", "/no/slash/no/sense"]
 )
 def test_an_unknown_rpc_is_unimplemented(channel: Channel, rpc: str) -> None:
     assert failed(channel.call(rpc, b"")).code is grpc.StatusCode.UNIMPLEMENTED
@@ -368,6 +385,8 @@ def test_every_fault_of_the_core_is_produced_here() -> None:
     produced = {wrong.code for wrong in WRONG} | {row[1] for row in GRPC_WRONG}
     elsewhere = {
         "OVERLOADED", "TIMEOUT", "CANCELLED", "REQUEST_TIMEOUT", "URI_TOO_LONG", "HEADERS_TOO_LARGE",
+        "ALREADY_EXISTS",  # tests/protocol
+        "UNAUTHORIZED", "FORBIDDEN", "RATE_LIMIT", "CONFLICT",  # tests/access
     }  # fmt: skip
     # A bug of ours cannot be produced without making one.
     assert {kind.code for kind in faults()} == produced | elsewhere | {"INTERNAL"}

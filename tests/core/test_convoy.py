@@ -96,7 +96,13 @@ class Waits(SilentObserver):
         self.batches: list[Sequence[float]] = []
 
     def batch(
-        self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
+        self,
+        model: str,
+        version: str,
+        rows: int,
+        compute_seconds: float,
+        queue_seconds: Sequence[float],
+        failed: bool = False,
     ) -> None:
         self.batches.append(queue_seconds)
 
@@ -117,9 +123,9 @@ def books(plane: Plane) -> tuple[int, int, int, int, int]:
     """What waits: callers, rows and bytes of the model; requests and bytes of the server."""
     one = scheduler(plane)
     return (
-        one._waiting_callers,
-        one._waiting_rows,
-        one._waiting_bytes,
+        one._line.callers,
+        one._line.rows,
+        one._line.nbytes,
         one._budget.requests,
         one._budget.bytes,
     )
@@ -172,6 +178,7 @@ def test_a_group_is_one_call_and_each_gets_its_own(rows: int) -> None:
 def test_a_model_that_runs_on_the_loop_answers_before_submit_returns() -> None:
     async def story() -> None:
         model = Doubler()
+        model.may_run_inline = True
         async with Plane({"m": model}, instance_group=InstanceGroup(placement="inline")) as plane:
             group = Group(range(5)).submit(plane)
             assert group.right()
@@ -630,6 +637,7 @@ def test_a_long_line_of_groups_leaves_others_their_turn() -> None:
 
     async def story() -> None:
         model = Doubler()
+        model.may_run_inline = True
         turns = 0
 
         def count() -> None:

@@ -15,6 +15,8 @@ CODES = {
     "Unprocessable": "UNPROCESSABLE",
     "InvalidInput": "UNPROCESSABLE",  # the same fault, raised by a runtime
     "Unsupported": "UNSUPPORTED",
+    "Unauthorized": "UNAUTHORIZED",
+    "Forbidden": "FORBIDDEN",
     "NotFound": "NOT_FOUND",
     "MethodNotAllowed": "METHOD_NOT_ALLOWED",
     "RequestTimeout": "REQUEST_TIMEOUT",
@@ -22,6 +24,9 @@ CODES = {
     "UriTooLong": "URI_TOO_LONG",
     "HeadersTooLarge": "HEADERS_TOO_LARGE",
     "UnsupportedMediaType": "UNSUPPORTED_MEDIA_TYPE",
+    "AlreadyExists": "ALREADY_EXISTS",
+    "Conflict": "CONFLICT",
+    "RateLimited": "RATE_LIMIT",
     "NotReady": "NOT_READY",
     "Overloaded": "OVERLOADED",
     "DeadlineExceeded": "TIMEOUT",
@@ -50,7 +55,7 @@ def test_the_tree_in_the_docstring_is_complete() -> None:
 @pytest.mark.parametrize("name", CODES)
 def test_only_what_was_refused_before_any_work_invites_a_retry(name: str) -> None:
     fault: type[Fault] = getattr(errors, name)
-    assert fault.retry_after == (1 if name in ("NotReady", "Overloaded") else None)
+    assert fault.retry_after == (1 if name in ("NotReady", "Overloaded", "RateLimited") else None)
 
 
 @pytest.mark.parametrize("name", CODES)

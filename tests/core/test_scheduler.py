@@ -44,7 +44,13 @@ class Clock(SilentObserver):
         self.waits: list[float] = []
 
     def batch(
-        self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
+        self,
+        model: str,
+        version: str,
+        rows: int,
+        compute_seconds: float,
+        queue_seconds: Sequence[float],
+        failed: bool = False,
     ) -> None:
         self.waits.extend(queue_seconds)
 

@@ -423,3 +423,46 @@ def test_a_model_that_does_not_stream_holds_no_threads() -> None:
             assert isinstance(Reader(plane, request(1.0)).handle, Single)
 
     run(story())
+
+
+# --- Rule 3 ---
+
+HANG = 0.1
+
+
+def hanging(model: Counter) -> Plane:
+    """A plane with a short limit."""
+    plane = Plane({"m": model})
+    plane.registry._hang_timeout = HANG
+    return plane
+
+
+def test_a_generator_that_hangs_is_given_up_and_its_slot_is_free() -> None:
+    async def story() -> None:
+        model = Counter(gated=True)
+        async with hanging(model) as plane:
+            reader = Reader(plane, count_to(2))
+            came, final = await reader.next()
+            assert (type(came), final) == (DeadlineExceeded, True)
+            assert streams(plane).running == 0
+            assert plane.registry.find("m", None).lost_threads == 1
+            model.permits.release(100)
+            assert await Reader(plane, count_to(2)).rest() == [0, 1, None]
+            await until(lambda: plane.registry.find("m", None).lost_threads == 0)
+            assert reader.waiting == 0
+
+    run(story())
+
+
+def test_a_slow_reader_is_no_generator_that_hangs() -> None:
+    async def story() -> None:
+        async with hanging(Counter()) as plane:
+            reader = Reader(plane, count_to(2))
+            assert await reader.next() == (0, False)
+            end = time.monotonic() + 2 * HANG
+            await until(lambda: time.monotonic() > end)
+            assert plane.registry.find("m", None).lost_threads == 0
+            reader.handle.taken()
+            assert await reader.rest() == [1, None]
+
+    run(story())

@@ -7,16 +7,18 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 import uvloop
 
+from oipserver.config import GrpcConfig
 from oipserver.core.datatypes import BYTES, FP16, INT64
 from oipserver.core.messages import Arrays, Parameters, TensorMetadata
 from oipserver.core.model import Model
-from oipserver.core.observer import SilentObserver
+from oipserver.core.observer import Ended, SilentObserver
 from oipserver.grpc._generated.open_inference_pb2 import InferParameter, ModelInferRequest
 from oipserver.grpc.server import GrpcServer
 from tests.support import PATIENCE, Doubler, Plane
@@ -52,9 +54,9 @@ class Log(SilentObserver):
     def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
 
-    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
-        assert front == "grpc"
-        self.ended += [(model, code)] * len(seconds)
+    def requests(self, ended: Ended) -> None:
+        assert ended.front == "grpc"
+        self.ended += [(ended.model, ended.code)] * len(ended.seconds)
 
 
 class Running:
@@ -74,8 +76,13 @@ class Running:
 
     async def _start(self, models: dict[str, Model], options: dict[str, Any]) -> None:
         self.plane = await Plane(models, self.log).__aenter__()
+        known = {each.name for each in fields(GrpcConfig)}
+        limits = {name: options.pop(name) for name in known & options.keys()}
         self.server = GrpcServer(
-            self.plane.data, self._loop, **{"address": "127.0.0.1:0", "max_concurrent_rpcs": 16, **options}
+            self.plane.data,
+            self._loop,
+            limits=GrpcConfig(**{"max_concurrent_rpcs": 16, **limits}),
+            **{"address": "127.0.0.1:0", **options},
         )
         try:
             self.port = self.server.start()

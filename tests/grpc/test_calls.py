@@ -182,7 +182,7 @@ def test_long_names_do_not_break_the_status(serve: Serve) -> None:
 
 def test_unknown_calls(serve: Serve) -> None:
     server = serve({"m": Doubler()})
-    status, _, trailers = failure(lambda: server.method("ModelStatistics")(b""))
+    status, _, trailers = failure(lambda: server.method("TraceSetting")(b""))
     assert (status, trailers["error-code"]) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED")
     status, _, _ = failure(lambda: server.channel.unary_unary("/other.Service/Call", None, None)(b""))
     assert status is grpc.StatusCode.UNIMPLEMENTED

@@ -252,12 +252,18 @@ def test_names_are_required() -> None:
         decode(message)
 
 
-@pytest.mark.parametrize("name", ["shared_memory_region", "classification"])
 @pytest.mark.parametrize("field", ["inputs", "outputs"])
-def test_extensions_that_are_not_offered(field: str, name: str) -> None:
+def test_shared_memory_that_is_off(field: str) -> None:
     message = raw_request(1.0, outputs=[{"name": "y"}])
-    getattr(message, field)[0].parameters[name].CopyFrom(parameter("1"))
-    with pytest.raises(Unsupported, match=name):
+    getattr(message, field)[0].parameters["shared_memory_region"].CopyFrom(parameter("1"))
+    with pytest.raises(Unsupported, match="'shared_memory_region' is not supported"):
+        decode(message)
+
+
+def test_classification_takes_a_count() -> None:
+    message = raw_request(1.0, outputs=[{"name": "y"}])
+    message.outputs[0].parameters["classification"].CopyFrom(parameter("1"))
+    with pytest.raises(BadRequest, match="output 'y': classification must be a number from 1, got '1'"):
         decode(message)
 
 

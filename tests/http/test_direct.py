@@ -26,7 +26,7 @@ import zstandard
 from oipserver.core.scheduler import Ticket
 from oipserver.http.direct import DirectCycle
 from oipserver.http.door import Exchange, Head
-from oipserver.http.express import Party
+from oipserver.http.party import Party
 from oipserver.http.limits import HttpLimits
 from oipserver.http.turn import Turn
 from tests.conformance.system import Ended

@@ -20,7 +20,6 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
 from oipserver import (
     BOOL,
@@ -45,7 +44,7 @@ from oipserver.core.scheduler import Budget, Ticket
 from oipserver.http import express
 from oipserver.http import template as template_module
 from oipserver.http.door import Exchange, InferSettings
-from oipserver.http.express import Party
+from oipserver.http.party import Party
 from oipserver.http.form import Form
 from oipserver.http.limits import HttpLimits
 from oipserver.http.turn import Turn
@@ -249,9 +248,9 @@ class Station(InferServer):
                 self.plane.gate.in_flight,
                 budget.requests,
                 budget.bytes,
-                sum(one._waiting_callers for one in every),
-                sum(one._waiting_rows for one in every),
-                sum(one._waiting_bytes for one in every),
+                sum(one._line.callers for one in every),
+                sum(one._line.rows for one in every),
+                sum(one._line.nbytes for one in every),
             )
 
         return self.call(look)
@@ -1099,7 +1098,7 @@ def test_what_comes_behind_has_its_turn(server: Station, where: str, behind: str
 def counted(server: Station, model: str) -> dict[str, float]:
     """What the metrics say about one model."""
     found: dict[str, float] = {}
-    for family in text_string_to_metric_families(server.call(server.journal.exposition).decode()):
+    for family in server.call(lambda: list(server.journal.collect())):
         for sample in family.samples:
             if sample.labels.get("model") == model and not sample.name.endswith(("_bucket", "_sum")):
                 key = f"{sample.name} {sample.labels.get('code', '')}".strip()
@@ -1122,6 +1121,9 @@ def test_every_caller_is_counted_once(server: Station) -> None:
         "oip_requests_total OK": 10,
         "oip_requests_total UNPROCESSABLE": 1,
         "oip_request_duration_seconds_count": 11,
+        "oip_request_bytes_total": 880,
+        "oip_decode_duration_seconds_count": 10,
+        "oip_encode_duration_seconds_count": 10,
         # Nine; two, and each of these once more alone.
         "oip_queue_duration_seconds_count": 9 + 2 + 1 + 1,
         "oip_compute_duration_seconds_count": 1 + 1 + 2,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from oipserver import Arrays, BadRequest, Model, Parameters
-from oipserver.core.observer import SilentObserver
+from oipserver.core.observer import Ended, SilentObserver
 from oipserver.http.app import create_app
 from oipserver.http.door import InferSettings
 from tests.support import Doubler, GatedModel, Plane, entered, run, until
@@ -57,15 +57,19 @@ class Counted(SilentObserver):
     def __init__(self) -> None:
         self.codes: list[tuple[str, str]] = []
 
-    def requests(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
-        self.codes += [(model, code)] * len(seconds)
+    def requests(self, ended: Ended) -> None:
+        self.codes += [(ended.model, ended.code)] * len(ended.seconds)
+
+
+async def _no_metrics(accept: str) -> tuple[str, bytes]:
+    return "text/plain", b""
 
 
 class Client:
     """One ASGI application, asked without a network."""
 
     def __init__(self, plane: Plane) -> None:
-        self.app = create_app(plane.data, SETTINGS, lambda: b"")
+        self.app = create_app(plane.data, SETTINGS, _no_metrics)
 
     async def __call__(
         self, method: str, path: str, body: bytes = b"", left: asyncio.Event | None = None, **headers: str
@@ -135,7 +139,7 @@ def test_a_body_is_read_computed_and_written(path: str, content_type: str, body:
         (404, "/v2/models/m/versions/9/invocations", {}, b"1,2"),
         (413, "/invocations", {}, b"1,2\n" * 2000),
         (413, "/invocations", {"content_length": "5000"}, b""),
-        (413, "/invocations", {"content_encoding": "gzip"}, gzip.compress(b"1,2\n" * 2000)),
+        (413, "/invocations", {"content_encoding": "gzip"}, gzip.compress(b"1,2\n" * 2000, mtime=0)),
         (415, "/invocations", {"content_type": "text/plain"}, b"1,2"),
         (415, "/invocations", {"content_type": "text/csv; charset=latin-1"}, b"1,2"),
         (415, "/invocations", {"content_type": "text/csv; header=present"}, b"1,2"),

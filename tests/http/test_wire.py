@@ -802,9 +802,9 @@ def test_shared_memory_is_not_supported(name: str) -> None:
     refused({"inputs": [X], "outputs": [output]}, f"tensor 'y': parameter '{name}'", kind=Unsupported)
 
 
-def test_classification_is_not_supported() -> None:
-    output = {"name": "y", "parameters": {"classification": 2}}
-    refused({"inputs": [X], "outputs": [output]}, "'classification' is not supported", kind=Unsupported)
+def test_classification_takes_a_count() -> None:
+    output = {"name": "y", "parameters": {"classification": 0}}
+    refused({"inputs": [X], "outputs": [output]}, "output 'y': classification must be a number from 1, got '0'")
 
 
 # --- raw binary requests -----------------------------------------------------------------------------------

@@ -1,83 +1,20 @@
-"""The CPU quota, read from made-up trees of /proc and /sys, and the pools that are held to it."""
+"""The pools of native libraries that are held to the CPUs of this process."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from oipserver_sklearn.private_copy import private_copy
-from oipserver_sklearn.threads import ThreadBudget, cpu_quota
+from oipserver_sklearn.threads import ThreadBudget
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import ThreadpoolController, threadpool_info
-
-HOST = 16
-
-
-def quota(root: Path, cgroup: str, files: dict[str, str]) -> int:
-    """The quota of a process in `cgroup`, on a host of 16 CPUs."""
-    for name, content in {"proc/self/cgroup": cgroup, **files}.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return cpu_quota(root, affinity=HOST)
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "files", "cpus"),
-    [
-        ("", {}, HOST),
-        ("0::/\n", {}, HOST),
-        ("0::/\n", {"cpu.max": "max 100000\n"}, HOST),
-        ("0::/\n", {"cpu.max": "400000 100000\n"}, 4),
-        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1),
-        ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
-        ("0::/\n", {"cpu.max": "3200000 100000\n"}, HOST),
-        ("0::/\n", {"cpu.max": "nonsense\n"}, HOST),
-        ("0::/\n", {"cpu.max": "100000 0\n"}, HOST),
-        ("0::/pod/app\n", {"pod/app/cpu.max": "800000 100000", "pod/cpu.max": "300000 100000"}, 3),
-        ("0::/pod/app\n", {"pod/app/cpu.max": "max 100000", "pod/cpu.max": "max 100000"}, HOST),
-        ("0::/../../pod\n", {"cpu.max": "200000 100000"}, 2),
-        ("0::/\n", {"unified/cpu.max": "500000 100000"}, 5),
-        (
-            "4:cpu,cpuacct:/docker/1\n2:memory:/docker/1\n",
-            {
-                "cpu,cpuacct/docker/1/cpu.cfs_quota_us": "250000\n",
-                "cpu,cpuacct/docker/1/cpu.cfs_period_us": "100000\n",
-            },
-            2,
-        ),
-        (
-            "4:cpu,cpuacct:/docker/1\n",  # in a container: the path is the host's, the mount is its own
-            {"cpu/cpu.cfs_quota_us": "600000\n", "cpu/cpu.cfs_period_us": "100000\n"},
-            6,
-        ),
-        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, HOST),
-        (
-            "3:cpuset:/a\n",
-            {"cpuset/a/cpu.cfs_quota_us": "100000", "cpuset/a/cpu.cfs_period_us": "100000"},
-            HOST,
-        ),
-    ],
-)
-def test_quota_of_a_cgroup(tmp_path: Path, cgroup: str, files: dict[str, str], cpus: int) -> None:
-    assert quota(tmp_path, cgroup, {f"sys/fs/cgroup/{name}": text for name, text in files.items()}) == cpus
-
-
-def test_affinity_bounds_the_quota(tmp_path: Path) -> None:
-    assert cpu_quota(tmp_path, affinity=3) == 3
-    assert cpu_quota(tmp_path) == len(os.sched_getaffinity(0))
-
-
-def test_this_machine_has_a_quota() -> None:
-    assert 1 <= cpu_quota() <= len(os.sched_getaffinity(0))
 
 
 def openmp_threads() -> set[int]:
@@ -102,6 +39,22 @@ def test_pools_are_bounded_in_every_thread_that_enters() -> None:
         seen.append(openmp_threads())
 
     seen: list[set[int]] = []
+    thread = threading.Thread(target=compute)
+    thread.start()
+    thread.join()
+    assert seen == [{1}]
+
+
+@pytest.mark.usefixtures("_pools_restored")
+def test_threads_that_compute_at_the_same_time_share_the_cpus() -> None:
+    assert [ThreadBudget(8, instances).per_call for instances in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+    budget = ThreadBudget(cpus=2, instances=2)
+    seen: list[set[int]] = []
+
+    def compute() -> None:
+        budget.enter()
+        seen.append(openmp_threads())
+
     thread = threading.Thread(target=compute)
     thread.start()
     thread.join()

@@ -11,6 +11,7 @@ from importlib import resources
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
 _FILES = descriptor_pb2.FileDescriptorSet.FromString(
@@ -25,6 +26,7 @@ globals().update(
     (name, message_factory.GetMessageClass(descriptor))
     for name, descriptor in DESCRIPTOR.message_types_by_name.items()
 )
+globals().update((name, EnumTypeWrapper(enum)) for name, enum in DESCRIPTOR.enum_types_by_name.items())
 
 
 def _nested(descriptor: Descriptor) -> Iterator[type[Message]]:

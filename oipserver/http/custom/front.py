@@ -1,6 +1,6 @@
 """The user's routes in front of the server's own: who answers a path, and the error contract around it.
 
-Order of checks, as for infer: route, method, draining, size; then it is the handler's.
+Order of checks, as for infer: route, method, draining, caller, size; then it is the handler's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -17,12 +17,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oipserver.apps.app import Mount
-from oipserver.apps.caller import Caller
+from oipserver.apps.caller import Caller as Waiting
 from oipserver.apps.life import Apps
 from oipserver.apps.loading import AppError
 from oipserver.apps.paths import Path
-from oipserver.core.admission import Admission, Gate
+from oipserver.core.admission import Admission, Caller, Gate, Right
 from oipserver.core.errors import Fault, InternalError, MethodNotAllowed, NotReady, printable
+from oipserver.http.access import identify
 from oipserver.http.custom.answer import answer_of
 from oipserver.http.custom.body import Inlet
 from oipserver.http.custom.handler import Handler
@@ -36,6 +37,13 @@ logger = logging.getLogger("oipserver.http")
 FRONT = "app-http"
 
 Serve: TypeAlias = Callable[[Scope, Inlet, Outbox], Awaitable[None]]
+
+
+class _Found(NamedTuple):
+    """Who answers a path; and whether it is for known callers alone, as all is but what methods there are."""
+
+    serve: Serve
+    asks_caller: bool = True
 
 
 class CustomRoutes:
@@ -65,13 +73,13 @@ class CustomRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        serve = None if first_segment(scope["path"]) in self._reserved else self._find(scope)
-        if serve is None:
+        found = None if first_segment(scope["path"]) in self._reserved else self._find(scope)
+        if found is None:
             await self._own(scope, receive, send)
         else:
-            await self._answer(serve, scope, receive, send)
+            await self._answer(found, scope, receive, send)
 
-    async def _answer(self, serve: Serve, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, found: _Found, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens; it counts as inside until it is answered."""
         inlet = Inlet(scope, receive, self._settings)
         request_id = request_id_of(scope["headers"])
@@ -81,8 +89,10 @@ class CustomRoutes:
         code = "INTERNAL"
         try:
             admission = self._admit()
+            if found.asks_caller:
+                scope["state"]["caller"] = admission.caller = self._caller(scope)
             inlet.check_announced()
-            await serve(scope, inlet, outbox)
+            await found.serve(scope, inlet, outbox)
             if inlet.refused is not None and not outbox.begun:
                 raise inlet.refused
             await outbox.flush()
@@ -95,6 +105,13 @@ class CustomRoutes:
             if admission is not None:
                 admission.finish(code)
 
+    def _caller(self, scope: Scope) -> Caller:
+        """Who asks; a key's patterns name routes by their paths."""
+        asking = identify(self._gate.guard, scope["headers"])
+        asking.permit(Right.INFER, _plain_path(scope))
+        asking.take()
+        return asking
+
     def _admit(self) -> Admission:
         admission = self._gate.admit(FRONT)
         if self._apps.reason:
@@ -102,10 +119,10 @@ class CustomRoutes:
             raise NotReady(self._apps.reason)
         return admission
 
-    def _find(self, scope: Scope) -> Serve | None:
+    def _find(self, scope: Scope) -> _Found | None:
         """Who answers: a route, else a mount, else nobody."""
         full: str = scope["path"]
-        path = full.rstrip("/") or "/"
+        path = _plain_path(scope)
         allowed: set[str] = set()
         for route in self._routes:
             parameters = route.path.match(path)
@@ -113,18 +130,20 @@ class CustomRoutes:
                 continue
             handler = route.handlers.get(scope["method"])
             if handler is not None:
-                return self._plain(handler, parameters)
+                return _Found(self._plain(handler, parameters))
             allowed.update(route.handlers)
         for mount in self._mounts:
             if not allowed and (full == mount.path or full.startswith(mount.path + "/")):
-                return self._mounted(mount)
-        return _other_method(path, ", ".join(sorted(allowed))) if allowed else None
+                return _Found(self._mounted(mount))
+        if not allowed:
+            return None
+        return _Found(_other_method(path, ", ".join(sorted(allowed))), asks_caller=False)
 
     def _plain(self, handler: Handler, parameters: dict[str, str]) -> Serve:
         async def serve(scope: Scope, inlet: Inlet, outbox: Outbox) -> None:
             scope["path_params"] = parameters
             request = Request(scope, inlet.receive, outbox.send)
-            caller = Caller()
+            caller = Waiting()
             call = handler(request, inlet, parameters, self._apps.models, self._apps.threads, caller)
             response = answer_of(await _unless_lost(call, scope, caller))
             await response(scope, inlet.receive, outbox.send)
@@ -139,6 +158,12 @@ class CustomRoutes:
             await mount.asgi(inner, inlet.receive, outbox.send)
 
         return serve
+
+
+def _plain_path(scope: Scope) -> str:
+    """The path without slashes at its end."""
+    path: str = scope["path"]
+    return path.rstrip("/") or "/"
 
 
 def first_segment(path: str) -> str:
@@ -199,7 +224,7 @@ def _connection(scope: Scope) -> Outlet | None:
     return connection
 
 
-async def _unless_lost(call: Awaitable[object], scope: Scope, caller: Caller) -> object:
+async def _unless_lost(call: Awaitable[object], scope: Scope, caller: Waiting) -> object:
     """What a handler returns; it is cancelled when its caller leaves, as far as it waits for something.
 
     Raises:

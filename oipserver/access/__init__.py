@@ -1,0 +1,1 @@
+"""Who may ask what, and how often: keys with roles, scopes and rates.  Policy; it knows neither front."""

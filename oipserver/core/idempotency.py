@@ -1,0 +1,223 @@
+"""Requests with an idempotency key: asked again, they are answered again, and the model is not.
+
+Rule: whoever brings a key again, with the same tensors, gets the answer that is kept, or waits for the one
+that is computed.  A computation that was begun so goes on when its caller leaves: the caller will ask again.
+Only good answers are kept, for what was refused or has failed may go well the next time.  Loop-only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from oipserver.core.contract import Work, nbytes_of
+from oipserver.core.errors import BadRequest, Conflict, DeadlineExceeded, Fault, printable
+from oipserver.core.messages import Array, InferenceRequest, InferenceResponse
+
+Reply: TypeAlias = Callable[[InferenceResponse | Fault], None]
+# Who asks, which model and version, and the key.
+Scope: TypeAlias = tuple[str, str, str | None, str]
+# Begins a computation, which ends with one call of the reply; raises a Fault where it is refused.
+Compute: TypeAlias = Callable[[Reply], object]
+
+MAX_KEY = 255
+# Of an answer that is kept, besides its tensors.
+_OVERHEAD = 1024
+
+
+def check_key(key: str) -> str:
+    """The key, when it may be one.
+
+    Raises:
+        BadRequest: empty, too long, or not printable.
+    """
+    if not (0 < len(key) <= MAX_KEY and key.isprintable()):
+        raise BadRequest(
+            f"idempotency key: expected 1 to {MAX_KEY} printable characters, got '{printable(key)}'"
+        )
+    return key
+
+
+class Waiter:
+    """One caller that waits for an answer."""
+
+    __slots__ = ("_compute", "_reply", "_timer", "deadline", "request_id")
+
+    def __init__(self, request: InferenceRequest, compute: Compute, reply: Reply) -> None:
+        self.deadline = request.deadline
+        self.request_id = request.id
+        self._compute = compute
+        self._reply: Reply | None = reply
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waits(self) -> bool:
+        """It has no answer, and has not left."""
+        return self._reply is not None
+
+    def cancel(self) -> None:
+        """The caller has left."""
+        self._reply = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def begin(self, reply: Reply) -> None:
+        """Compute the answer; the model's queue keeps its deadline from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._compute(reply)
+
+    def watch(self) -> None:
+        """Keep its deadline, which whoever computes does not know."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, self.deadline - time.monotonic()), self._expire)
+
+    def answer(self, result: InferenceResponse | Fault) -> None:
+        """Hand over what came out, under its own id."""
+        reply = self._reply
+        self.cancel()
+        if reply is not None:
+            reply(result if isinstance(result, Fault) else replace(result, id=self.request_id))
+
+    def _expire(self) -> None:
+        self.answer(DeadlineExceeded("the deadline passed while the same request was computed"))
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An answer that is computed, and those that wait for it."""
+
+    digest: bytes
+    waiters: list[Waiter]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A good answer."""
+
+    digest: bytes
+    response: InferenceResponse
+    nbytes: int
+    until: float
+
+
+class Replays:
+    """The answers of the requests with a key.
+
+    Args:
+        ttl: seconds that an answer is kept.
+        max_keys, max_bytes: of the answers that are kept; the oldest go first.
+    """
+
+    def __init__(self, ttl: float = 300.0, max_keys: int = 10_000, max_bytes: int = 64 * 2**20) -> None:
+        self._ttl = ttl
+        self._max_keys = max_keys
+        self._max_bytes = max_bytes
+        self._pending: dict[Scope, _Pending] = {}
+        self._kept: dict[Scope, _Kept] = {}
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def submit(
+        self, scope: Scope, request: InferenceRequest, work: Work, compute: Compute, reply: Reply
+    ) -> Waiter:
+        """Answer from what is kept, or with what is computed, by others or now; `reply` is called later.
+
+        Raises:
+            Conflict: the key stands for another request.
+            Fault: as `compute`.
+        """
+        digest = digest_of(work)
+        self._forget_old()
+        known = self._kept.get(scope) or self._pending.get(scope)
+        if known is not None and known.digest != digest:
+            raise Conflict("the idempotency key was used before, for a request with other tensors")
+        waiter = Waiter(request, compute, reply)
+        if isinstance(known, _Kept):
+            asyncio.get_running_loop().call_soon(waiter.answer, known.response)
+        elif known is not None:
+            known.waiters.append(waiter)
+            waiter.watch()
+        else:
+            self._begin(scope, _Pending(digest, [waiter]))
+        return waiter
+
+    def _begin(self, scope: Scope, pending: _Pending) -> None:
+        """Compute for the first who waits."""
+        self._pending[scope] = pending
+        try:
+            pending.waiters[0].begin(lambda result: self._came(scope, pending, result))
+        except BaseException:
+            del self._pending[scope]
+            raise
+
+    def _came(self, scope: Scope, pending: _Pending, result: InferenceResponse | Fault) -> None:
+        del self._pending[scope]
+        waiting = [waiter for waiter in pending.waiters if waiter.waits]
+        if isinstance(result, InferenceResponse):
+            self._keep(scope, pending.digest, result)
+        elif isinstance(result, DeadlineExceeded):
+            # It was the deadline of one; others may have more time.
+            now = time.monotonic()
+            later = [waiter for waiter in waiting if waiter.deadline > now]
+            waiting = [waiter for waiter in waiting if waiter.deadline <= now]
+            self._begin_again(scope, pending.digest, later)
+        for waiter in waiting:
+            waiter.answer(result)
+
+    def _begin_again(self, scope: Scope, digest: bytes, waiters: list[Waiter]) -> None:
+        if not waiters:
+            return
+        try:
+            self._begin(scope, _Pending(digest, waiters))
+        except Fault as fault:
+            for waiter in waiters:
+                waiter.answer(fault)
+
+    def _keep(self, scope: Scope, digest: bytes, response: InferenceResponse) -> None:
+        nbytes = _OVERHEAD + sum(nbytes_of(tensor.data) for tensor in response.outputs)
+        if nbytes > self._max_bytes:
+            return
+        # A slice of a batch would keep all of it.
+        outputs = [replace(tensor, data=tensor.data.copy()) for tensor in response.outputs]
+        kept = replace(response, outputs=outputs)
+        self._kept[scope] = _Kept(digest, kept, nbytes, time.monotonic() + self._ttl)
+        self.nbytes += nbytes
+        while len(self._kept) > self._max_keys or self.nbytes > self._max_bytes:
+            self._forget_oldest()
+
+    def _forget_old(self) -> None:
+        now = time.monotonic()
+        while self._kept and next(iter(self._kept.values())).until <= now:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        self.nbytes -= self._kept.pop(next(iter(self._kept))).nbytes
+
+
+def digest_of(work: Work) -> bytes:
+    """What tells requests apart: all that the model is given, however it came over the wire."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(work.inputs):
+        array = work.inputs[name]
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        _add(digest, array)
+    digest.update(repr((work.outputs, sorted(work.parameters.items()))).encode())
+    return digest.digest()
+
+
+def _add(digest: hashlib.blake2b, array: Array) -> None:
+    if not array.dtype.hasobject:
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return
+    for element in array.flat:
+        digest.update(b"%d:" % len(element))
+        digest.update(element)

@@ -1,0 +1,122 @@
+"""One infer request whose head is known, from its packet to its answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from oipserver.core.admission import ANONYMOUS, Caller, Guard, Right
+from oipserver.core.errors import Fault
+from oipserver.core.memory import Memory
+from oipserver.http.access import identify
+from oipserver.http.door import Answer, Head, ok_answer
+from oipserver.http.errors import error_response
+from oipserver.http.template import Template, inside, recognize
+from oipserver.http.turn import Connection, Turn
+from oipserver.http.wire import Body
+
+if TYPE_CHECKING:
+    from oipserver.http.party import Party
+
+logger = logging.getLogger("oipserver.http")
+
+Target: TypeAlias = tuple[str, str | None]
+
+
+@dataclass(slots=True, eq=False)
+class KnownHead:
+    """What a head of an infer request says, once it was parsed and checked.
+
+    Attributes:
+        target: model and version.
+        body_length: bytes behind the head.
+        plain: they are JSON, and no more of it than is read.
+        caller: who sends it and may ask the model, as far as was known at `generation`; None for nobody.
+    """
+
+    head: Head
+    target: Target
+    body_length: int
+    plain: bool
+    caller: Caller | None = ANONYMOUS
+    generation: int = 0
+
+    def asked_by(self, guard: Guard) -> Caller | None:
+        """Who sends it and may ask the model; None where the door for one has to say what is wrong."""
+        if self.generation != guard.generation:
+            self.generation = guard.generation
+            try:
+                self.caller = identify(guard, self.head.headers)
+                self.caller.permit(Right.INFER, self.target[0])
+            except Fault:
+                self.caller = None
+        return self.caller
+
+
+class Platform(Connection, Protocol):
+    """A connection that takes a request back."""
+
+    @property
+    def good_head(self) -> bytes:
+        """The head of a good JSON answer up to its request id."""
+
+    def ride_alone(self, passenger: Passenger) -> None:
+        """Answer one request by itself."""
+
+
+class Passenger(Turn):
+    """One request with a known head, from its packet to its answer.
+
+    Attributes:
+        arrived: when it came, by `time.perf_counter`.
+        id, numbers: of its body, where that fits a template.
+        body_id: the id in the answer's document; `header_id` the one in its headers.
+    """
+
+    __slots__ = ("arrived", "body", "body_id", "connection", "header_id", "id", "known", "numbers", "party")
+
+    id: str | None
+    numbers: bytes
+    body_id: bytes
+    header_id: bytes
+
+    def __init__(self, connection: Platform, known: KnownHead, body: bytes) -> None:
+        self._connection = self.connection = connection
+        self.known = known
+        self.body = body
+        self.arrived = time.perf_counter()
+        self.party: Party | None = None
+        self.response_started = self.response_complete = self.disconnected = self.over = False
+        self.keep_alive = True
+        self.more_body = False
+
+    def board(self, memory: Memory[Any]) -> Template | None:
+        """The template that its body fits, if it may go together with others like it."""
+        try:
+            match = recognize(self.body, memory)
+            if match is None or not match[0].may_ride:
+                return None
+            template, self.id, text = match
+            numbers = inside(template, text)
+        except Exception:
+            logger.exception("a request could not be recognized")
+            return None
+        if numbers is None:
+            return None
+        self.numbers = numbers
+        return template
+
+    def cancel(self) -> None:
+        """The caller has left."""
+        if self.party is not None:
+            self.party.drop(self)
+
+    def answer(self, body: Body, timing: bytes) -> Answer:
+        """A good answer."""
+        return ok_answer(body, self.header_id.decode(), self.known.head.accept_encoding, timing)
+
+    def refused(self, fault: Fault) -> Answer:
+        """The answer that says what was wrong."""
+        return Answer(*error_response(fault, self.header_id.decode()))
