@@ -38,6 +38,7 @@ INTERRUPTED = 130
 ALIASES = {"model_uri": ("--model-dir",)}
 SECTIONS = {"http": "HTTP", "grpc": "gRPC", "tls": "TLS", "access": "Access", "limits": "Limits"}
 SECTIONS |= {"idempotency": "Idempotency", "shutdown": "Shutdown", "sources": "Model sources", "log": "Log"}
+SECTIONS |= {"tracing": "Traces", "metrics": "Metrics"}
 
 DEMO_REQUEST = {
     "inputs": [

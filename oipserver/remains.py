@@ -27,7 +27,7 @@ class Remains:
         self._cost = 0.0
 
     def left(self) -> None:
-        """A model has gone: clear up what is new at once; what was frozen soon, and for several models once."""
+        """A model has gone: clear up what is new at once; what was frozen soon, for several models once."""
         gc.collect()
         if self._planned is None:
             pause = max(_PAUSE, self._cost / _SHARE)
@@ -35,9 +35,9 @@ class Remains:
 
     def _clear(self) -> None:
         self._planned = None
-        began = time.perf_counter()
+        began = time.thread_time()
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        self._cost = time.perf_counter() - began
+        self._cost = time.thread_time() - began
         threading.Thread(target=give_back, name="give-back", daemon=True).start()

@@ -1,27 +1,29 @@
 """One line for each request: the observer that writes the log of requests.
 
-A line costs about a microsecond: what requests that ended together have in common is written once, and lines
-go to the log together, a few times a second under load.
+It costs a request next to nothing: its line is written a moment later, together with others, and what
+requests that ended together have in common is written once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import repeat
 from typing import Protocol, TypeVar
 
-from oipserver.core.observer import Ended, Phases, SilentObserver
+from oipserver.core.observer import Ended, SilentObserver
 from oipserver.log import Clock, Log, on_one_line, quoted
 
 T = TypeVar("T")
 
-# Seconds that a line may wait for others, and how many wait at most.
+# Seconds that an end may wait for others to be written down with, and how many lines wait at most: the loop
+# is held up by so many at once.
 GATHER_SECONDS = 0.02
-GATHER_LINES = 256
+GATHER_LINES = 128
 
 # What is our fault, or the model's: always logged.
 FAILURES = frozenset(("INTERNAL", "INFERENCE_FAILED", "TIMEOUT"))
@@ -51,7 +53,8 @@ class RequestLog(SilentObserver):
         self._seen = 0
         self._clock = Clock()
         self._start = lru_cache(maxsize=1024)(self._new_start)
-        self._lines: list[str] = []
+        self._waiting: list[tuple[int, int, Ended]] = []
+        self._lines = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def requests(self, ended: Ended) -> None:
@@ -70,20 +73,25 @@ class RequestLog(SilentObserver):
             self._add(ended, logging.DEBUG if probe else logging.INFO)
 
     def flush(self) -> None:
-        """Hand the lines over that have come together."""
+        """Write the lines of those that have come together."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        lines, self._lines = self._lines, []
+        waiting, self._waiting = self._waiting, []
+        self._lines = 0
+        lines: list[str] = []
+        for when, level, ended in waiting:
+            start = self._start(level, ended.front, ended.route, ended.model, ended.version, ended.code)
+            lines += self._style.lines(self._clock.at(when), start, ended)
         if lines:
             self._sink.write("".join(lines).encode(), len(lines))
 
     def _add(self, ended: Ended, level: int) -> None:
         if level < self._level or not ended.seconds:
             return
-        start = self._start(level, ended.front, ended.route, ended.model, ended.version, ended.code)
-        self._lines += self._style.lines(self._clock.now(), start, ended)
-        if len(self._lines) >= GATHER_LINES:
+        self._waiting.append((time.time_ns(), level, ended))
+        self._lines += len(ended.seconds)
+        if self._lines >= GATHER_LINES:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
@@ -144,27 +152,20 @@ class _Json:
         return f'","level":"{level}","event":"request"{known}'
 
     def lines(self, now: str, start: str, ended: Ended) -> list[str]:
-        shared = f'{{"time":"{now}{start}{_json_rows(ended)}{_json_phases(ended.phases)},"request_id":"'
-        ids = ended.ids or repeat("")
-        if not (ended.callers or ended.sizes or ended.traces):
-            return [
-                f'{shared}{id_}","seconds":{seconds:.6f}}}\n'
-                for id_, seconds in zip(ids, ended.seconds, strict=False)
+        shared = f'{{"time":"{now}{start}{_json_phases(ended)},"request_id":"'
+        usual = zip(ended.ids or repeat(""), ended.seconds, ended.sizes or repeat(0), strict=False)
+        lines = [f'{shared}{id_}","seconds":{seconds:.6f},"bytes":{size}' for id_, seconds, size in usual]
+        if ended.callers:
+            lines = [
+                f'{line},"caller":{quoted(caller)}' if caller else line
+                for line, caller in zip(lines, ended.callers, strict=True)
             ]
-        columns = zip(
-            ids,
-            ended.seconds,
-            ended.callers or repeat(""),
-            ended.sizes or repeat(0),
-            ended.traces or repeat(""),
-            strict=False,
-        )
-        return [
-            f'{shared}{id_}","seconds":{seconds:.6f},"bytes":{size}'
-            + (f',"caller":{quoted(caller)}' if caller else "")
-            + (f',"trace_id":"{_trace_id(trace)}"}}\n' if trace else "}\n")
-            for id_, seconds, caller, size, trace in columns
-        ]
+        if ended.traces:
+            lines = [
+                f'{line},"trace_id":"{_trace_id(trace)}"' if trace else line
+                for line, trace in zip(lines, ended.traces, strict=True)
+            ]
+        return [f"{line}}}\n" for line in lines]
 
 
 class _Text:
@@ -202,16 +203,13 @@ class _Text:
         ]
 
 
-def _json_rows(ended: Ended) -> str:
-    return f',"rows":{ended.rows}' if ended.rows else ""
-
-
-def _json_phases(phases: Phases | None) -> str:
+def _json_phases(ended: Ended) -> str:
+    rows, phases = ended.rows, ended.phases
     if phases is None:
-        return ""
+        return f',"rows":{rows}' if rows else ""
     return (
-        f',"batch_rows":{phases.batch_rows},"decode":{phases.decode:.6f},"queue":{phases.queue:.6f}'
-        f',"compute":{phases.compute:.6f},"encode":{phases.encode:.6f}'
+        f',"rows":{rows},"batch_rows":{phases.batch_rows},"decode":{phases.decode:.6f}'
+        f',"queue":{phases.queue:.6f},"compute":{phases.compute:.6f},"encode":{phases.encode:.6f}'
     )
 
 

@@ -98,7 +98,7 @@ def test_help_shows_the_way() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for text in ("oipserver --runtime sklearn --model-uri model.joblib", "oipserver demo", "serve --help"):
         assert text in done.stdout
-    for command in ("serve", "demo", "runtimes"):
+    for command in ("serve", "demo", "runtimes", "keys"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -107,7 +107,8 @@ def test_the_help_of_serve_is_grouped_and_shows_defaults() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     headings = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
-        "Model:", "Server:", "HTTP:", "gRPC:", "Limits:", "Shutdown:", "Model sources:", "Log:", "Other:",
+        "Model:", "Server:", "HTTP:", "gRPC:", "TLS:", "Access:", "Idempotency:", "Limits:", "Shutdown:",
+        "Model sources:", "Log:", "Traces:", "Metrics:", "Other:",
     ]  # fmt: skip
     plain = " ".join(done.stdout.split())
     assert "--http-port PORT HTTP port; 0 takes any free one, 'off' serves no HTTP [default: 8080]" in plain

@@ -102,8 +102,18 @@ def _entries(text: str, suffix: str, place: str) -> list[Entry]:
         raise AccessError(f"{place}: expected a list in {suffix[1:].upper()}") from error
     if isinstance(listed, Mapping) and set(listed) == {"keys"}:
         listed = listed["keys"]  # TOML has no list at the top
-    if listed is None:
-        return []
+    return read_list([] if listed is None else listed, place)
+
+
+def read_list(listed: object, place: str) -> list[Entry]:
+    """The entries of a list that was read already.
+
+    Args:
+        place: what a complaint calls it.
+
+    Raises:
+        AccessError: it is wrong.
+    """
     if not isinstance(listed, list):
         raise AccessError(f"{place}: expected a list of keys")
     problems: list[str] = []

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 
-from oipserver.access.entry import AccessError, Entry, check_names, read_file, read_text
+from oipserver.access.entry import AccessError, Entry, check_names, read_file, read_list, read_text
 from oipserver.access.guard import KeyGuard
 from oipserver.config import AccessConfig
 from oipserver.core.threads import in_daemon_thread
@@ -52,7 +52,8 @@ class Keys:
 
 
 def _entries(config: AccessConfig) -> list[Entry]:
-    entries = read_text(config.keys)
+    given = config.keys
+    entries = read_text(given) if isinstance(given, str) else read_list(given, "access.keys")
     if config.keys_file:
         entries += read_file(config.keys_file)
     check_names(entries)

@@ -8,7 +8,7 @@ One law names every setting: the file key `http.port` is the flag `--http-port` 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -80,6 +80,9 @@ Digest = Annotated[
 Level = Annotated[int, Meta(ge=0, le=1000, title="N", description="a whole number from 0 to 1000")]
 Tries = Annotated[int, Meta(ge=0, le=1000, title="N", description="a whole number from 0 to 1000")]
 Names = Annotated[tuple[str, ...], Meta(title="NAME,...", description="a list of names")]
+KeyList = Annotated[
+    str | list[Any], Meta(title="LIST", description="a list of keys, or the text of one in JSON or YAML")
+]
 Parts = Annotated[
     tuple[Literal["health", "metrics", "docs", "none"], ...],
     Meta(title="PART,...", description="a list of health, metrics, docs, or none"),
@@ -174,7 +177,7 @@ class AccessConfig:
     """Who may use the server; without keys everybody may do everything."""
 
     keys_file: File = setting("", "Keys and what each may do: a list in a YAML, TOML or JSON file")
-    keys: str = setting("", "Such a list itself, as JSON or YAML")
+    keys: KeyList = setting("", "Such a list itself, as JSON or YAML")
     header: HeaderName = setting("x-api-key", "Header or metadata with a key, besides Authorization: Bearer")
     open: Parts = setting(("health", "metrics", "docs"), "What needs no key; 'none' is nothing")
     check_interval: Seconds = setting(5.0, "How often the file of the keys is looked at for a change")

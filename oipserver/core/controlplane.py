@@ -171,7 +171,7 @@ def refuse_parameters(names: Sequence[str]) -> None:
 def _indexed(version: Version) -> Indexed:
     config = version.config
     reason = version.reason
-    if version.refused:
+    if version.ready and version.refused:
         reason = f"it serves; the version that was to replace it failed to load: {version.refused}"
     elif version.state is ModelState.UNLOADED:
         reason = "unloaded"

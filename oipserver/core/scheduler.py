@@ -622,13 +622,14 @@ class Scheduler:
             self._failed(batch, result)
         else:
             self._answered(batch, result)
-        waits = [started - ticket.submitted for ticket in batch.tickets for _ in range(ticket.callers)]
-        name, version, failed = self._config.name, self._config.version, isinstance(result, Fault)
-        self._observer.batch(name, version, batch.rows, seconds, waits, failed)
         self._last_end = time.monotonic()
         self._expected = batch.callers + self._line.callers
         self._plan(self._last_end)
         self._check_idle()
+        # Last, so that nobody waits for what the observers do.
+        waits = [started - ticket.submitted for ticket in batch.tickets for _ in range(ticket.callers)]
+        name, version, failed = self._config.name, self._config.version, isinstance(result, Fault)
+        self._observer.batch(name, version, batch.rows, seconds, waits, failed)
 
     def _checked(self, batch: _Batch, result: Arrays) -> Arrays | Fault:
         try:

@@ -89,6 +89,8 @@ class LimitedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        # Whatever handlers its logger has: a target may hold what belongs in no log.
+        self.access_log = False
         self._limits = self.shared.limits
         self._alarm = Alarm(self.loop, self._overdue)
         self._running: Cycle | None = None

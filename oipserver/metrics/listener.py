@@ -59,12 +59,21 @@ class Metrics:
 
         The numbers are of one moment; writing them down, which takes a while, is left to a thread.
         """
-        shown = self._shown()
+        shown = self.collect()
         return await in_daemon_thread(lambda: expose(shown, accept), "metrics")
 
     def collect(self) -> Iterator[Metric]:
-        """Every family that is counted here, as it is now."""
-        return self._shown()
+        """Every family that is counted here, as it is now, whenever and wherever it is iterated."""
+        counted, depths = self._counted.copy(), self._depths()
+        now = [*slo.families(self._promises), *self._inside()]
+
+        def shown() -> Iterator[Metric]:
+            yield from families(counted)
+            yield from now
+            if self._triton_names:
+                yield from triton.families(counted, depths)
+
+        return shown()
 
     def requests(self, ended: Ended) -> None:
         """Infer requests are over."""
@@ -77,9 +86,15 @@ class Metrics:
         self._counted.control[ended.front, ended.route, ended.code] += 1
 
     def batch(
-        self, model: str, version: str, rows: int, compute_seconds: float, queue_seconds: Sequence[float]
+        self,
+        model: str,
+        version: str,
+        rows: int,
+        compute_seconds: float,
+        queue_seconds: Sequence[float],
+        failed: bool = False,
     ) -> None:
-        """One call of the model is over."""
+        """One call of the model is over, with an answer or without."""
         here = self._counted.models[model, version]
         here.compute.observe(compute_seconds)
         here.rows.observe(rows)
@@ -88,16 +103,3 @@ class Metrics:
 
     def state(self, model: str, version: str, state: ModelState) -> None:
         """Nothing to count: states are read from the registry when somebody looks."""
-
-    def _shown(self) -> Iterator[Metric]:
-        """The families of this moment, whenever they are asked for."""
-        counted, depths = self._counted.copy(), self._depths()
-        now = [*slo.families(self._promises), *self._inside()]
-
-        def shown() -> Iterator[Metric]:
-            yield from families(counted)
-            yield from now
-            if self._triton_names:
-                yield from triton.families(counted, depths)
-
-        return shown()

@@ -21,7 +21,7 @@ from oipserver.access.new import PREFIX, append, digest_of, make
 from oipserver.access.plain import plain_warning
 from oipserver.access.reload import Keys
 from oipserver.cli import main
-from oipserver.config import AccessConfig, ServerConfig, TlsConfig
+from oipserver.config import AccessConfig, ServerConfig, TlsConfig, load_config
 from oipserver.core.admission import Caller, Right
 from oipserver.core.errors import Unauthorized
 from tests.access.running import SERVICE, KeyedServer, Sent, entry, key, write
@@ -193,6 +193,17 @@ def test_one_list_in_three_forms(tmp_path: Path, name: str, written: str) -> Non
     (tmp_path / name).write_text(written)
     [found] = read_file(str(tmp_path / name))
     assert (found.name, found.sha256, found.rate, found.roles) == ("a", DIGEST, 2.5, ("infer",))
+
+
+def test_the_list_may_stand_in_the_configuration(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("from oipserver import App\napp = App()\n")
+    stored = {"apps": [str(app)], "access": {"keys": [entry("a")]}}
+    (tmp_path / "server.json").write_text(json.dumps(stored))
+    by_file = load_config({"config": str(tmp_path / "server.json")}, {})
+    by_variable = load_config({"app": str(app)}, {"OIPSERVER_ACCESS_KEYS": json.dumps([entry("a")])})
+    for config in (by_file, by_variable):
+        assert who(Keys(config.access).guard, key("a")).name == "a"
 
 
 @pytest.mark.parametrize("flag", ["--access-keys=[", "--access-keys-file=/nowhere/keys.yaml"])

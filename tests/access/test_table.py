@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import grpc
@@ -17,10 +19,10 @@ from oipserver import Model
 from oipserver.config import AccessConfig
 from oipserver.grpc._generated import open_inference_pb2 as pb
 from tests.access.running import APP, SERVICE, KeyedServer, Sent, entry, key, write
-from tests.conformance.wires import Connection, message
+from tests.conformance.wires import Connection, head, message
 from tests.grpc.running import failure, raw_request
 from tests.http.test_invocations import Scored
-from tests.support import Doubler
+from tests.support import PATIENCE, Doubler
 
 BODY = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [1.0, 2.0]}]}
 EVERYBODY = {"", "wrong", "asks", "reads", "elsewhere", "boss"}
@@ -245,6 +247,36 @@ def test_a_known_head_is_asked_for_its_key_each_time(server: KeyedServer) -> Non
     assert statuses == [200, 200, 401, 200, 401, 200]
 
 
+def test_the_parts_of_the_page_are_open_with_it(server: KeyedServer) -> None:
+    parts = [path for path in routes_of(server) if path.startswith("/v2/docs")]
+    assert len(parts) > 1
+    assert {server.ask("GET", path).status for path in parts} == {200}
+
+
+def test_nobody_s_body_is_waited_for(server: KeyedServer) -> None:
+    """Nor is its size told."""
+    for path in ("/v2/models/m/infer", "/v2/models/m/infer?x", "/v2/models/m/generate", "/whoami"):
+        method = "GET" if path == "/whoami" else "POST"
+        with Connection(server.http_port) as connection:
+            connection.send(head(method, path, {"Content-Length": str(10**10)})).answer().error(
+                "UNAUTHORIZED"
+            )
+
+
+def test_keys_stand_in_no_log_and_no_metric(server: KeyedServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secrets = [key(name) for name in ("asks", "elsewhere", "wrong-key")]
+    for secret in secrets:
+        server.ask("POST", "/v2/models/m/infer", BODY, x_api_key=secret)
+        server.ask("GET", "/whoami", Authorization=f"Bearer {secret}")
+        server.ask("GET", f"/v2/nothing?key={secret}", x_api_key=secret)
+        for path in ("ModelInfer", "/own.Echo/Echo", "ModelReady"):
+            with suppress(grpc.RpcError):
+                server.call(path, INFER, x_api_key=secret)
+    told = caplog.text + server.ask("GET", "/metrics").body.decode()
+    assert [secret for secret in secrets if secret in told] == []
+
+
 def test_a_custom_route_knows_its_caller(server: KeyedServer) -> None:
     assert server.ask("GET", "/whoami", x_api_key=key("asks")).json() == {"name": "asks"}
 
@@ -346,6 +378,25 @@ def test_a_key_may_stand_in_the_configured_metadata(server: KeyedServer) -> None
     assert server.call("ModelInfer", INFER, x_api_key=key("asks"))
     two = {"x_api_key": key("asks"), "authorization": f"Bearer {key('boss')}"}
     check_status(lambda: server.call("ModelInfer", INFER, **two), "UNAUTHORIZED", "asks")
+
+
+def test_refused_calls_leave_nothing_behind(server: KeyedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """More than there are places for calls, some with a large message; a neighbour still has a place."""
+    large = raw_request(*[1.0] * 50_000).SerializeToString()
+    call = server.channel.unary_unary(SERVICE + "ModelInfer", None, None)
+    pending = [
+        call.future(large if at % 10 == 0 else INFER, timeout=PATIENCE, metadata=(("x-api-key", "no"),))
+        for at in range(1200)
+    ]
+    statuses = {one.exception(PATIENCE).code() for one in pending}
+    assert statuses <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
+    assert grpc.StatusCode.UNAUTHENTICATED in statuses
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", own) as neighbour:
+        infer: Any = neighbour.unary_unary(SERVICE + "ModelInfer", None, None)
+        good = (("x-api-key", key("asks")),)
+        assert all(infer(INFER, timeout=PATIENCE, metadata=good) for _ in range(20))
 
 
 def test_a_refused_call_is_not_asked_for_its_message(server: KeyedServer) -> None:

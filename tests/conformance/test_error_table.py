@@ -158,6 +158,8 @@ def _with(**members: Any) -> bytes:
 def _with_parameters(place: str, **parameters: Any) -> bytes:
     request = protobuf()
     owner = request.inputs[0] if place == "input" else request.outputs.add(name="y")
+    if place == "input":  # whose data is elsewhere
+        del request.raw_input_contents[:]
     for name, value in parameters.items():
         if isinstance(value, str):
             owner.parameters[name].string_param = value

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 # Who may ask for the time of day, and what for.
 WALL_TIME = {
-    "oipserver/log.py": "the time of a line",
+    "oipserver/requestlog.py": "the time of a line",
     "oipserver/tracing.py": "start and end of a span",
     "oipserver/http/server.py": "the header Date",
     "oipserver/metrics/histogram.py": "the timestamp of an exemplar",

@@ -140,6 +140,17 @@ def test_the_example_is_as_described_and_is_answered_as_described(
     validator(document, f"{model}.{answer['model_version']}.response").validate(answer)
 
 
+def test_a_classified_answer_is_as_described(server: ServerProcess, document: Any) -> None:
+    request = {
+        **example(document, "limited"),
+        "outputs": [{"name": "y", "parameters": {"classification": 1}}],
+    }
+    validator(document, "limited.1.request").validate(request)
+    status, answer = ask(server, "/v2/models/limited/infer", request)
+    assert (status, answer["outputs"][0]["datatype"]) == (200, "BYTES")
+    validator(document, "limited.1.response").validate(answer)
+
+
 def changed(request: Any, tensor: int, **members: Any) -> Any:
     """The request with other members in one of its tensors."""
     inputs = [dict(each) for each in request["inputs"]]
@@ -252,13 +263,14 @@ def test_an_example_is_one_row() -> None:
 
 class Wider(Doubler):
     inputs = (TensorMetadata("x", FP64, (-1, 3)),)
+    outputs = (TensorMetadata("y", FP64, (-1, 3)),)
 
 
 def test_a_document_is_written_anew_when_the_model_was_loaded_anew() -> None:
     async def widths() -> list[int]:
         async with Plane({"m": Doubler()}) as plane:
             documents = Documents(plane.data)
-            documents.describe(documents.routes() + [Route(f"{MODEL}/infer", documents.of_model)])
+            documents.describe(documents.routes())
             request = Request({"type": "http", "path_params": {"model": "m"}})
             texts = [(await documents.of_model(request)).body, (await documents.of_model(request)).body]
             assert texts[0] is texts[1]

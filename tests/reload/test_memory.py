@@ -14,7 +14,7 @@ from tests.reload.stored import ask, get, post
 from tests.server_process import PATIENCE, ServerProcess
 
 CYCLES = 100  # of each of two models
-MEGABYTES = 8
+MEGABYTES = 4
 
 CODE = f"""
 import numpy as np

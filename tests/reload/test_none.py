@@ -62,7 +62,7 @@ def test_a_server_that_was_not_ready_gets_ready(tmp_path: Path) -> None:
             assert get(server, "/v2/health/ready")[0] == 503
             stored.write_code(path, 5)
             server.signal(signal.SIGHUP)
-            server.wait_ready()
+            server.wait_for("(?<!not )ready: ")
             assert health.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING
         assert get(server, "/v2/health/ready")[0] == 200
         assert ask(server, "code") == 5

@@ -88,7 +88,7 @@ function show() {
 function showServer() {
   byId("main").replaceChildren(
     element("h2", {}, "Server"),
-    element("p", { class: "faint" }, `${models().length} models are loaded. `,
+    element("p", { class: "faint" }, `Models that are loaded: ${models().length}. `,
       element("a", { href: "openapi.json" }, "OpenAPI document")),
     element("h3", {}, "Routes"),
     ...operations((path) => modelOf(path) === null).map(routeOf));
@@ -158,7 +158,7 @@ function rules(model) {
 function rule(data) {
   const value = (data.anyOf ? data.anyOf[0] : data).items;
   if (value.enum) return `one of ${value.enum.slice(0, 20).map(String).join(", ")}${value.enum.length > 20 ? " …" : ""}`;
-  if (value.description) return value.description;
+  if (value.description) return value.description.toLowerCase().replace("utf", "UTF").replace(/\.$/, "");
   // The limits of the datatype go without saying.
   const plain = (limit) => Math.abs(limit) < 2 ** 31 && ![127, -128, 255, 32767, -32768, 65535].includes(limit);
   const said = [["at least", value.minimum], ["at most", value.maximum]]

@@ -11,7 +11,14 @@ import orjson
 from oipserver.core.contract import Contract
 from oipserver.core.errors import BadRequest
 from oipserver.core.messages import Tensor, TensorMetadata
-from oipserver.http.openapi.tensors import Schema, input_schema, one_of_each, output_schema, written_as
+from oipserver.http.openapi.tensors import (
+    Schema,
+    classified_schema,
+    input_schema,
+    one_of_each,
+    output_schema,
+    written_as,
+)
 from oipserver.http.wire import MAX_ID_BYTES, json_data
 
 # Elements; a larger example is no use to a reader.
@@ -28,6 +35,14 @@ _RESERVED: Schema = {
     },
     "binary_data_output": {"type": "boolean", "description": "Outputs travel as binary data."},
     "priority": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+}
+_OF_OUTPUT: Schema = {
+    "binary_data": {"type": "boolean", "description": "This output travels as binary data."},
+    "classification": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "So many of the highest values, each as a text 'value:index[:label]'.",
+    },
 }
 _ID: Schema = {"type": "string", "maxLength": MAX_ID_BYTES, "description": "Comes back with the answer."}
 
@@ -48,10 +63,10 @@ def request_schema(contract: Contract) -> Schema:
 
 def response_schema(contract: Contract, version: str) -> Schema:
     """The document of an inference response."""
-    model = contract.model
-    outputs = [
-        output_schema(tensor, contract.batched) for tensor in (*model.outputs, *model.optional_outputs)
-    ]
+    tensors = (*contract.model.outputs, *contract.model.optional_outputs)
+    items = [output_schema(tensor, contract.batched) for tensor in tensors]
+    if numbers := [tensor.name for tensor in tensors if tensor.datatype.kind in "uif"]:
+        items.append(classified_schema(numbers))
     return {
         "type": "object",
         "required": ["model_name", "model_version", "id", "outputs"],
@@ -60,7 +75,11 @@ def response_schema(contract: Contract, version: str) -> Schema:
             "model_version": {"const": version},
             "id": {"type": "string"},
             "parameters": {"type": "object"},
-            "outputs": one_of_each(outputs, 0) if outputs else {"type": "array", "maxItems": 0},
+            "outputs": {
+                "type": "array",
+                "items": {"anyOf": items} if items else {},
+                "maxItems": len(tensors),
+            },
         },
     }
 
@@ -139,7 +158,7 @@ def _requested(contract: Contract) -> Schema:
             "required": ["name"],
             "properties": {
                 "name": {"enum": names},
-                "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
+                "parameters": {"type": "object", "properties": _OF_OUTPUT},
             },
         },
     }

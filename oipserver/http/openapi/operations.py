@@ -250,7 +250,7 @@ def _infer(served: Served, access: Access) -> Schema:
         {**ok, **access.errors(_INFERENCE)},
         served.contract.name,
         description="The body may be compressed: Content-Encoding gzip, deflate or zstd.",
-        parameters=[parameter("Inference-Header-Content-Length")],
+        parameters=[parameter("Idempotency-Key"), parameter("Inference-Header-Content-Length")],
         requestBody=body,
     )
 

@@ -150,6 +150,11 @@ _PARAMETERS: Schema = {
         "A name for this request: in the answer, the log and the trace.",
         {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     ),
+    "Idempotency-Key": _in_header(
+        "Idempotency-Key",
+        "A name for the answer: the same request with it is answered the same, and computed once.",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    ),
     "Inference-Header-Content-Length": _in_header(
         "Inference-Header-Content-Length",
         "With binary tensors: the bytes of JSON in front of them; 0 when the body is one raw tensor.",

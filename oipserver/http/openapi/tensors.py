@@ -54,6 +54,18 @@ def output_schema(tensor: TensorMetadata, batched: bool) -> Schema:
     )
 
 
+def classified_schema(names: Sequence[str]) -> Schema:
+    """As `output_schema`, where the highest values of one of these outputs were asked for."""
+    return _object(
+        required=("name", "shape", "datatype"),
+        name={"enum": list(names)},
+        shape=_array({"type": "integer", "minimum": 0}),
+        datatype={"const": BYTES.name},
+        data=_array({"type": "string"}),
+        parameters={"type": "object"},
+    )
+
+
 def written_as(datatype: Datatype) -> Datatype:
     """The datatype that carries a tensor in JSON: FP16 and BF16 are cast from FP32."""
     return datatype if datatype.json_allowed else FP32
