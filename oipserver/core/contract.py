@@ -50,6 +50,14 @@ class Work:
     nbytes: int
     key: Hashable | None
 
+    def with_inputs(self, inputs: dict[str, Array]) -> Work:
+        """The same with other arrays."""
+        return Work(inputs, self.outputs, self.parameters, self.rows, self.nbytes, self.key)
+
+    def copy(self) -> Work:
+        """The same with arrays of its own: a model may write into them, and fail then."""
+        return self.with_inputs({name: array.copy() for name, array in self.inputs.items()})
+
 
 class Contract:
     """The announced tensors of one loaded version.

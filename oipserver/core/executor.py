@@ -97,7 +97,14 @@ class Executor:
 
     def run(self, parts: Sequence[Work], rows: int, done: Done) -> None:
         """Start one call for all `parts`; the caller has seen that `free` is above zero."""
-        self._start(_Job(self, self._model, parts, rows, done), self._inline(rows))
+        self._start(_Job(self, self._model, parts, rows, done), self.is_inline(rows))
+
+    def run_inline(self, work: Work) -> tuple[Arrays | Fault, float]:
+        """One call for a batch for which `is_inline` has said yes, and the seconds that it took."""
+        result, seconds = _compute(self._model, (work,))
+        if not isinstance(result, Fault):
+            self.costs.record(work.rows, seconds)
+        return result, seconds
 
     async def call(self, work: Work) -> Arrays:
         """One call on a thread, for warm-up.
@@ -143,7 +150,8 @@ class Executor:
         else:
             self._crew.put(job)
 
-    def _inline(self, rows: int) -> bool:
+    def is_inline(self, rows: int) -> bool:
+        """Whether a batch of so many rows is to run on the event loop; asked once for each."""
         if self._always_inline:
             return True
         if not self._inline_allowed:
@@ -178,19 +186,24 @@ class _Job:
         self._executor.give_up(self)
 
     def compute(self) -> tuple[Arrays | Fault, float]:
-        """The answer or the fault, and the seconds that it took.
+        """The answer or the fault, and the seconds that it took."""
+        return _compute(self._model, self._parts)
 
-        Merging is part of it: large batches are copied on the thread, and whatever fails here has a caller.
-        """
-        started = time.perf_counter()
-        first = self._parts[0]
-        result: Arrays | Fault
-        try:
-            inputs = merge([part.inputs for part in self._parts])
-            result = self._model.predict(inputs, first.outputs, first.parameters)
-        except BadRequest as fault:  # InvalidInput is one
-            result = fault.with_traceback(None)  # which would hold the frame that holds the fault
-        except BaseException as error:  # even a model's SystemExit is only the model's failure
-            logger.exception("predict failed with %s", type(error).__name__)
-            result = InferenceFailed("the model failed to compute this request")
-        return result, time.perf_counter() - started
+
+def _compute(model: Model, parts: Sequence[Work]) -> tuple[Arrays | Fault, float]:
+    """The answer or the fault, and the seconds that it took.
+
+    Merging is part of it: large batches are copied on the thread, and whatever fails here has a caller.
+    """
+    started = time.perf_counter()
+    first = parts[0]
+    result: Arrays | Fault
+    try:
+        inputs = merge([part.inputs for part in parts])
+        result = model.predict(inputs, first.outputs, first.parameters)
+    except BadRequest as fault:  # InvalidInput is one
+        result = fault.with_traceback(None)  # which would hold the frame that holds the fault
+    except BaseException as error:  # even a model's SystemExit is only the model's failure
+        logger.exception("predict failed with %s", type(error).__name__)
+        result = InferenceFailed("the model failed to compute this request")
+    return result, time.perf_counter() - started

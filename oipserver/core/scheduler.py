@@ -225,11 +225,10 @@ class Convoy(Ticket):
         work, places = self.work, self._places
         if places is None and self.callers == 1:
             return work
-        inputs = {
-            name: array.copy() if places is None else _at(places, work.rows // self.callers, array)
-            for name, array in work.inputs.items()
-        }
-        return Work(inputs, work.outputs, work.parameters, work.rows, work.nbytes, work.key)
+        if places is None:
+            return work.copy()
+        rows = work.rows // self.callers
+        return work.with_inputs({name: _at(places, rows, array) for name, array in work.inputs.items()})
 
     def without(self, member: object) -> None:
         """Take the rows of one member out; they are skipped when the others are computed."""
@@ -379,8 +378,8 @@ class Scheduler:
         at_once: bool = True,
         caller: str = "",
         priority: int = 0,
-    ) -> Convoy:
-        """Queue the requests of several callers as one; as `submit`.
+    ) -> Convoy | None:
+        """Queue the requests of several callers as one; as `submit`.  None: they are answered already.
 
         Args:
             work: the rows of all members, equally many each; its key is not None.
@@ -392,13 +391,28 @@ class Scheduler:
                 the loop would hold it up.
             caller, priority: of all the members.
         """
+        now, executor = time.monotonic(), self._executor
+        free = at_once and executor.free > 0
+        # Where they need not wait, queue and ticket would only be a way round.
+        go = free and not (self._waiting or self._halves) and self._is_complete(work.rows, len(members), now)
+        failure: Fault | None = None
+        if go:
+            self._check_open(deadline, now)
+            if executor.is_inline(work.rows):
+                failure = self._compute_now(work, members, answer_all, now)
+                if failure is None:
+                    return None
         lane = self._lane(caller, priority) if caller or priority else self._nobody
         convoy = Convoy(self, work, deadline, members, answer_all, answer_one, lane)
-        free = at_once and self._executor.free > 0
-        if free and not (self._waiting or self._halves) and self._is_complete(convoy):
-            self._check_open(convoy)
+        if go:
             self._enter(convoy)
-            self._start(_Batch((convoy,)))  # the queue would only be a way round
+            batch = _Batch((convoy,))
+            if failure is None:
+                self._start(batch)
+            else:
+                self._failed(batch, failure)
+                self._plan(now)
+                self._check_idle()
             return convoy
         self._queue(convoy)
         if free and self._company_wait(convoy.submitted) < _TIMER_FROM:
@@ -409,7 +423,7 @@ class Scheduler:
 
     def _queue(self, ticket: Ticket) -> None:
         work, callers = ticket.work, ticket.callers
-        self._check_open(ticket)
+        self._check_open(ticket.deadline, ticket.submitted)
         if self._lacks_room(work.nbytes, callers):
             self._make_room(ticket)
         if self._line.rows >= self._one_turn or work.key is None:
@@ -418,10 +432,10 @@ class Scheduler:
         self._line.add(ticket)
         self._budget.take(work.nbytes, callers)
 
-    def _check_open(self, ticket: Ticket) -> None:
+    def _check_open(self, deadline: float, now: float) -> None:
         if self._closed:
             raise NotReady(f"model '{self._config.name}' is being unloaded")
-        if ticket.deadline <= ticket.submitted:
+        if deadline <= now:
             raise DeadlineExceeded("the deadline passed before the request was queued")
 
     def _enter(self, ticket: Ticket) -> None:
@@ -536,14 +550,11 @@ class Scheduler:
             return 0.0
         return min(MAX_COMPANY_WAIT, self._executor.costs.estimate(rows) / 2)
 
-    def _is_complete(self, ticket: Ticket) -> bool:
-        """Whether a ticket that finds the queue empty need not wait in it."""
+    def _is_complete(self, rows: int, callers: int, now: float) -> bool:
+        """Whether so many who find the queue empty need not wait in it."""
         if self._batching.max_queue_delay_microseconds:
             return False
-        rows = ticket.work.rows
-        if rows >= self._config.max_batch_size:
-            return True
-        return self._missing_wait(ticket.submitted, ticket.callers, rows) < _TIMER_FROM
+        return rows >= self._config.max_batch_size or self._missing_wait(now, callers, rows) < _TIMER_FROM
 
     def _flush(self) -> None:
         for handle in (self._flush_soon, self._flush_later):
@@ -597,6 +608,30 @@ class Scheduler:
 
     # --- running it ---
 
+    def _compute_now(
+        self, work: Work, members: Sequence[Any], answer_all: AnswerAll, now: float
+    ) -> Fault | None:
+        """Compute on the loop, and answer all; the failure where there is one, and nobody is answered.
+
+        Nothing else happens meanwhile, so nobody can leave and no deadline be watched.
+        """
+        callers = len(members)
+        started = time.monotonic()
+        result, seconds = self._executor.run_inline(work if callers == 1 else work.copy())
+        self.timing = Timing(started - now, seconds, work.rows, started)
+        if not isinstance(result, Fault):
+            result = self._checked(result, work)
+        if not isinstance(result, Fault):
+            try:
+                answer_all(members, result)
+            except Exception:
+                logger.exception("a front failed to take an answer")
+            self._last_end = time.monotonic()
+            self._expected = callers + self._line.callers
+            self._plan(self._last_end)
+        self._tell(work.rows, seconds, [started - now] * callers, result)
+        return result if isinstance(result, Fault) else None
+
     def _start(self, batch: _Batch) -> None:
         self._running.add(batch)
         started = time.monotonic()
@@ -617,7 +652,7 @@ class Scheduler:
         for ticket in batch.tickets:
             ticket.timing = Timing(started - ticket.submitted, seconds, batch.rows, started)
         if not isinstance(result, Fault):
-            result = self._checked(batch, result)
+            result = self._checked(result, batch.tickets[0].work, batch.rows)
         if isinstance(result, Fault):
             self._failed(batch, result)
         else:
@@ -628,12 +663,16 @@ class Scheduler:
         self._check_idle()
         # Last, so that nobody waits for what the observers do.
         waits = [started - ticket.submitted for ticket in batch.tickets for _ in range(ticket.callers)]
-        name, version, failed = self._config.name, self._config.version, isinstance(result, Fault)
-        self._observer.batch(name, version, batch.rows, seconds, waits, failed)
+        self._tell(batch.rows, seconds, waits, result)
 
-    def _checked(self, batch: _Batch, result: Arrays) -> Arrays | Fault:
+    def _tell(self, rows: int, seconds: float, waits: Sequence[float], result: Arrays | Fault) -> None:
+        config = self._config
+        self._observer.batch(config.name, config.version, rows, seconds, waits, isinstance(result, Fault))
+
+    def _checked(self, result: Arrays, work: Work, rows: int = 0) -> Arrays | Fault:
+        """What was computed for work like this; of so many rows, if not of its own."""
         try:
-            return self._contract.check_answer(result, batch.tickets[0].work.outputs, batch.rows)
+            return self._contract.check_answer(result, work.outputs, rows or work.rows)
         except InferenceFailed as fault:
             logger.error("model '%s' %s", self._config.name, fault)
         except Exception:  # an answer may be any object, with code of its own

@@ -79,11 +79,11 @@ def _inflate_zstd(body: bytes, encoding: str, limit: int) -> tuple[bytes, bool]:
     return b"".join(pieces), False
 
 
-def compress(body: bytes, encoding: str) -> bytes:
-    """The body in one of `ENCODINGS`, at the level that costs least time."""
+def compress(body: bytes, encoding: str, level: int = _LEVEL) -> bytes:
+    """The body in one of `ENCODINGS`; unless told otherwise at the level that costs least time."""
     if encoding == "zstd":
-        return zstandard.ZstdCompressor(level=_LEVEL).compress(body)
-    deflater = zlib.compressobj(_LEVEL, wbits=_WINDOW_BITS[encoding])
+        return zstandard.ZstdCompressor(level=level).compress(body)
+    deflater = zlib.compressobj(level, wbits=_WINDOW_BITS[encoding])
     return deflater.compress(body) + deflater.flush()
 
 

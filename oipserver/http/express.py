@@ -119,9 +119,7 @@ class Express:
         work = self._work(group, passengers)
         if work is not None:
             if self._plane.gate.guard.enabled:
-                within = _charged(passengers, group.template.work.rows)
-                if len(within) < len(passengers):
-                    passengers, work = within, self._work(group, within) if within else None
+                passengers, work = self._within_rates(group, passengers, work)
             if work is not None:
                 self._go(group, passengers, work, at_once, began)
             return
@@ -147,6 +145,19 @@ class Express:
         seconds = limit if timeout is None else min(timeout, limit)
         party = Party(self._plane, group.version, template, passengers, settings.server_timing)
         party.start(work, time.monotonic() + seconds, at_once, group.caller, began)
+
+    def _within_rates(
+        self, group: Group, passengers: list[Passenger], work: Work
+    ) -> tuple[list[Passenger], Work | None]:
+        """Those who may go now, and their rows; the others hear by themselves that they have to wait."""
+        within = _charged(passengers, group.template.work.rows)
+        if len(within) == len(passengers):
+            return passengers, work
+        fewer = self._work(group, within) if within else None
+        if fewer is None:
+            for passenger in within:
+                _alone(passenger)
+        return within, fewer
 
     def _work(self, group: Group, passengers: list[Passenger]) -> Work | None:
         """The rows of all; None where fewer may fare better than all together."""

@@ -73,7 +73,7 @@ class Party:
         except Fault as fault:
             self._answer(passengers, fault)
         else:
-            self._convoy = None if convoy.gone else convoy
+            self._convoy = None if convoy is None or convoy.gone else convoy
 
     def drop(self, passenger: Passenger) -> None:
         """One has left."""

@@ -44,7 +44,7 @@ class Group:
         self.rows = rows
         self.deadline = time.monotonic() + seconds
         self.told: dict[int, list[Outcome]] = {number: [] for number in range(len(values))}
-        self.convoy: Convoy
+        self.submitted: Convoy | None = None
 
     def work(self, plane: Plane) -> Work:
         """What a front makes of them: the first one checked, all with its check."""
@@ -54,10 +54,21 @@ class Group:
         return contract.check_again(one, Tensor("x", FP64, np.stack([column, column], 1)), len(self.values))
 
     def submit(self, plane: Plane, at_once: bool = True) -> Group:
-        self.convoy = scheduler(plane).submit_together(
+        self.submitted = scheduler(plane).submit_together(
             self.work(plane), self.deadline, range(len(self.values)), self.all, self.one, at_once
         )
         return self
+
+    @property
+    def convoy(self) -> Convoy:
+        """Theirs, as long as they are not answered at once."""
+        assert self.submitted is not None
+        return self.submitted
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is inside any more."""
+        return self.submitted is None or self.submitted.gone
 
     def drop(self, *numbers: int) -> None:
         for number in numbers:
@@ -182,7 +193,7 @@ def test_a_model_that_runs_on_the_loop_answers_before_submit_returns() -> None:
         async with Plane({"m": model}, instance_group=InstanceGroup(placement="inline")) as plane:
             group = Group(range(5)).submit(plane)
             assert group.right()
-            assert group.convoy.gone
+            assert group.submitted is None
             assert books(plane) == EMPTY
 
     run(story())
@@ -228,7 +239,9 @@ def test_a_group_with_another_key_travels_by_itself() -> None:
         other = Group(range(2))
         work = other.work(plane)
         work.key = "another"
-        other.convoy = scheduler(plane).submit_together(work, other.deadline, range(2), other.all, other.one)
+        other.submitted = scheduler(plane).submit_together(
+            work, other.deadline, range(2), other.all, other.one
+        )
         group = Group(range(3)).submit(plane)
         model.gate.set()
         await first
@@ -303,7 +316,7 @@ def test_a_group_that_all_leave_is_not_computed() -> None:
         first = await busy(plane, model)
         group = Group(range(5)).submit(plane)
         group.drop(2, 4, 0, 1, 3)
-        assert group.convoy.gone
+        assert group.gone
         assert books(plane) == EMPTY
         model.gate.set()
         await first
@@ -395,7 +408,7 @@ def test_to_leave_twice_or_after_the_answer_is_to_do_nothing() -> None:
         lone = Group([5.0]).submit(plane)
         lone.drop(0)
         lone.convoy.cancel()
-        assert lone.convoy.gone
+        assert lone.gone
 
     scenario(story)
 
@@ -696,8 +709,8 @@ def test_groups_leave_nothing_for_the_garbage_collector() -> None:
         group = Group(range(3)).submit(plane)
         await until(lambda: group.done)
         assert group.right()
-        assert group.convoy.gone
-        del group.convoy
+        assert group.gone
+        del group.submitted
 
     async def guilty(plane: Plane) -> None:
         group = Group([1.0, 66.0, 3.0]).submit(plane)
@@ -708,8 +721,8 @@ def test_groups_leave_nothing_for_the_garbage_collector() -> None:
         first = await busy(plane, model)
         group = Group(range(3)).submit(plane)
         group.drop(0, 1, 2)
-        assert group.convoy.gone
-        del group.convoy
+        assert group.gone
+        del group.submitted
         model.gate.set()
         await first
 
