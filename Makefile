@@ -45,7 +45,7 @@ $(call make-environment,$(1))
 @touch $@
 endef
 
-.PHONY: help serve test lint check format protos bench clean
+.PHONY: help serve test lint check format protos console bench clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -72,6 +72,10 @@ format: $(VENV)/.installed-dev ## format the code and sort the imports
 protos: $(VENV)/.installed-dev ## generate the gRPC messages from protos/
 	@$(VENV)/bin/python protos/generate.py
 
+console: console/node_modules/.package-lock.json ## test and build the console's pages (needs npm and Node.js 20)
+	@npm --prefix console test
+	@npm --prefix console run build
+
 # QUICK=1 builds the environments of a few peers alone, and takes minutes.
 bench: $(VENV)/.installed ## measure this machine beside other servers (QUICK=1: a few of them)
 	@$(MAKE) --silent --keep-going --no-print-directory $(if $(QUICK),$(QUICK_PEERS),$(PEERS:%=%/.installed)) \
@@ -79,7 +83,7 @@ bench: $(VENV)/.installed ## measure this machine beside other servers (QUICK=1:
 	@$(VENV)/bin/python benchmarks/run.py $(if $(QUICK),--quick)
 
 clean: ## remove the environments and everything that was generated
-	rm -rf $(VENV) .envs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .envs console/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 -include benchmarks/peers/environments.mk
@@ -88,6 +92,10 @@ clean: ## remove the environments and everything that was generated
 $(UV)/.installed:
 	$(call make-environment,$(UV))
 	@$(call with-pip,$(UV),uv) 2>/dev/null || echo 'uv cannot be had.'
+	@touch $@
+
+console/node_modules/.package-lock.json: console/package-lock.json
+	@npm --prefix console ci
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml | $(UV)/.installed

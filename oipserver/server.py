@@ -252,7 +252,13 @@ class Server:
         # Made before anything is bound: they refuse apps that claim what is not theirs.
         scored = any(model.runtime in _SCORED for model in config.models)
         self._app = create_app(
-            self._plane, self._settings, self._metrics.exposition, self._apps, scored, self._control
+            self._plane,
+            self._settings,
+            self._metrics.exposition,
+            self._apps,
+            scored,
+            self._control,
+            config.console,
         )
         self._services = services_of(self._apps)
         self._signals: Signals | None = None

@@ -81,6 +81,7 @@ export async function attach(file: File): Promise<Attached> {
   return { name: file.name, type: file.type || "application/octet-stream", base64: base64Of(bytes) };
 }
 
-export const dataUrl = (file: Attached): string => `data:${file.type};base64,${file.base64}`;
-
-export const isPicture = (file: Attached): boolean => file.type.startsWith("image/");
+/** An address for an image, where there is something to see. */
+export function pictureOf(file: Attached): string | undefined {
+  return file.picture ?? (file.type.startsWith("image/") ? `data:${file.type};base64,${file.base64}` : undefined);
+}

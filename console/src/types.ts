@@ -66,6 +66,8 @@ export interface Attached {
   /** Its media type. */
   type: string;
   base64: string;
+  /** What to show for it (an address with `data:`), where the bytes themselves are no picture. */
+  picture?: string;
 }
 
 /** By name of the input; one for each element. */
@@ -100,6 +102,8 @@ export interface Answer {
   statusText: string;
   headers: Record<string, string>;
   body: string;
+  /** Of `body`, when the answer is no text. */
+  encoding?: "base64";
   /** Milliseconds that passed in the browser. */
   elapsed: number;
   timing: Timing;

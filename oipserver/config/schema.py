@@ -245,6 +245,7 @@ class ServerConfig:
     )
     poll_interval: Seconds = setting(5.0, "How often --model-control poll looks at the files of models")
     shared_memory: bool = setting(False, "Let clients of this machine put tensors into shared memory")
+    console: bool = setting(True, "Serve pages for people at /console, where / leads a browser")
     http: HttpConfig = field(default_factory=HttpConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)

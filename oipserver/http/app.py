@@ -23,8 +23,10 @@ from oipserver.core.controlplane import ControlPlane
 from oipserver.core.dataplane import DataPlane
 from oipserver.core.errors import Cancelled, Fault, InternalError, MethodNotAllowed, NotFound, printable
 from oipserver.http.access import guarded
+from oipserver.http.console import console_routes
 from oipserver.http.control import Reported
 from oipserver.http.custom.front import CustomRoutes, first_segment
+from oipserver.http.custom.listing import listing_routes
 from oipserver.http.docs_page import page_routes
 from oipserver.http.door import InferSettings, parse_infer_path
 from oipserver.http.endpoints import Endpoints, Exposition
@@ -53,6 +55,7 @@ def create_app(
     apps: Apps | None = None,
     scored: bool = False,
     control: ControlPlane | None = None,
+    console: bool = True,
 ) -> ASGIApp:
     """The whole HTTP front as one ASGI application, for uvicorn or any other ASGI server.
 
@@ -61,6 +64,7 @@ def create_app(
         apps: the user's own, beside the server's routes.
         scored: the scoring paths (/invocations, /ping, ...) are a model's, so no app may have them.
         control: answers the repository extension, which is not there without it.
+        console: the pages for people are there.
 
     Raises:
         AppError: an app claims a path of the server's, or another app's.
@@ -78,6 +82,8 @@ def create_app(
             *_generate_routes(generate),
             *documents.routes(),
             *page_routes(),
+            *(console_routes() if console else ()),
+            *listing_routes(apps),
             *scoring,
             *(Repository(control).routes() if control is not None else ()),
         ],

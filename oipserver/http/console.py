@@ -53,7 +53,7 @@ class BrowserRoute(Route):
     """A route that is there for browsers alone: for what asks for HTML."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """As any route, but for its path and caller alone: there is no 405, since there is nothing for others."""
+        """For everything else there is nothing here, so no 405 either."""
         match, child = super().matches(scope)
         return (match, child) if match is Match.FULL and _is_browser(scope) else (Match.NONE, {})
 

@@ -64,7 +64,8 @@ class Party:
             passenger.party = self
             # Ids as the other door gives them: each of body and header takes the other's where it has none.
             from_head, from_body = passenger.known.head.request_id, passenger.id
-            passenger.header_id = header_id = (from_head or from_body or new_id()).encode()
+            passenger.request_id = request_id = from_head or from_body or new_id()
+            passenger.header_id = header_id = request_id.encode()
             passenger.body_id = from_body.encode() if from_body else header_id
         try:
             convoy = self._version.scheduler.submit_together(
@@ -107,7 +108,7 @@ class Party:
             try:
                 self._refuse(passenger, InternalError("internal error"))
             except Exception:
-                logger.exception("request %s could not be refused", passenger.header_id.decode())
+                logger.exception("request %s could not be refused", passenger.request_id)
 
     def _answer_all(self, passengers: Sequence[Passenger], result: Arrays | Fault) -> None:
         rests = None if isinstance(result, Fault) else self._rests(result, len(passengers))
@@ -188,7 +189,7 @@ class Party:
         except Fault as fault:
             self._refuse(passenger, fault)
         except Exception:
-            logger.exception("the answer to request %s could not be encoded", passenger.header_id.decode())
+            logger.exception("the answer to request %s could not be encoded", passenger.request_id)
             self._refuse(passenger, InternalError("internal error"))
 
     def _refuse(self, passenger: Passenger, fault: Fault) -> None:
@@ -218,7 +219,7 @@ class Party:
                 config.version,
                 code,
                 seconds,
-                [passenger.header_id.decode() for passenger in passengers],
+                [passenger.request_id for passenger in passengers],
                 [known.caller.name if known.caller else "" for known in heads] if gate.guard.enabled else (),
                 self._phases,
                 self._template.work.rows,

@@ -72,15 +72,28 @@ class Passenger(Turn):
     Attributes:
         arrived: when it came, by `time.perf_counter`.
         id, numbers: of its body, where that fits a template.
-        body_id: the id in the answer's document; `header_id` the one in its headers.
+        body_id: the id in the answer's document.
+        request_id: the one in its headers; `header_id` its bytes.
     """
 
-    __slots__ = ("arrived", "body", "body_id", "connection", "header_id", "id", "known", "numbers", "party")
+    __slots__ = (
+        "arrived",
+        "body",
+        "body_id",
+        "connection",
+        "header_id",
+        "id",
+        "known",
+        "numbers",
+        "party",
+        "request_id",
+    )
 
     id: str | None
     numbers: bytes
     body_id: bytes
     header_id: bytes
+    request_id: str
 
     def __init__(self, connection: Platform, known: KnownHead, body: bytes) -> None:
         self._connection = self.connection = connection
@@ -115,8 +128,8 @@ class Passenger(Turn):
 
     def answer(self, body: Body, timing: bytes) -> Answer:
         """A good answer."""
-        return ok_answer(body, self.header_id.decode(), self.known.head.accept_encoding, timing)
+        return ok_answer(body, self.request_id, self.known.head.accept_encoding, timing)
 
     def refused(self, fault: Fault) -> Answer:
         """The answer that says what was wrong."""
-        return Answer(*error_response(fault, self.header_id.decode()))
+        return Answer(*error_response(fault, self.request_id))

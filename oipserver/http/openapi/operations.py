@@ -152,6 +152,38 @@ _INDEX: Schema = {
         },
     },
 }
+_TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
+_APPS: Schema = {
+    "type": "object",
+    "required": ["apps"],
+    "properties": {
+        "apps": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "ready", "routes", "mounts"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "ready": {"type": "boolean"},
+                    "reason": {"type": "string"},
+                    "routes": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["path", "methods", "summary"],
+                            "properties": {
+                                "path": {"type": "string"},
+                                "methods": _TEXTS,
+                                "summary": {"type": "string"},
+                            },
+                        },
+                    },
+                    "mounts": _TEXTS,
+                },
+            },
+        }
+    },
+}
 _DOCUMENT: Schema = {JSON: {"schema": {"type": "object", "required": ["openapi", "info", "paths"]}}}
 
 OF_SERVER: Mapping[tuple[str, str], OfServer] = {
@@ -159,6 +191,7 @@ OF_SERVER: Mapping[tuple[str, str], OfServer] = {
     ("GET", "/v2/health/live"): _told("Whether the process answers", _json("Live")),
     ("GET", "/v2/health/ready"): _told("Whether every configured model serves", _json("Ready")),
     ("GET", "/v2/models"): _told("The names of the models", _json("Models")),
+    ("GET", "/v2/apps"): _told("The routes of the user's own apps", {JSON: {"schema": _APPS}}),
     ("GET", "/v2/models/stats"): _told("Statistics of all models", {JSON: {"schema": _STATISTICS}}),
     ("GET", "/v2/openapi.json"): _told("This document", _DOCUMENT),
     ("GET", "/openapi.json"): _told("This document, where other tools look for it", _DOCUMENT),
