@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -153,6 +152,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _log_until_ready(process: subprocess.Popen[bytes]) -> str:
     """What a server writes up to "ready: "; the rest is read as well, and dropped.
 
+    By another process: this one is the client, and a server may log every request.
+
     Raises:
         RuntimeError: it ended, or took too long.
     """
@@ -168,7 +169,7 @@ def _log_until_ready(process: subprocess.Popen[bytes]) -> str:
             log += line
     finally:
         too_slow.cancel()
-    threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
+    subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)  # ends with the server
     return log
 
 

@@ -10,7 +10,7 @@ export default defineConfig({
     // The Content-Security-Policy allows no inlined assets but images.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    reportCompressedSize: true,
+    chunkSizeWarningLimit: 700,
   },
   server: { proxy: { "/v2": "http://127.0.0.1:8080", "/metrics": "http://127.0.0.1:8080" } },
   test: { environment: "happy-dom", include: ["src/**/*.test.{ts,tsx}"] },

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A container's user is often root, for whom the sandbox does not start; and nothing is to be asked for.
@@ -20,9 +21,11 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-DESKTOP = {"width": 1280, "height": 800}
-PHONE = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 MILLISECONDS = 15_000
+
+expect.set_options(timeout=MILLISECONDS)
 
 
 def find_chromium() -> str | None:
@@ -31,13 +34,12 @@ def find_chromium() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Browser]:
     """One for each module: as long as Playwright runs, its thread has an event loop."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = find_chromium()
     if path is None:
         pytest.skip("no Chromium is installed, so that the console is not looked at")
-    with api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield running
         running.close()
@@ -54,22 +56,27 @@ class Watched:
         asked: the addresses that it has asked for.
     """
 
-    def __init__(self, browser: Any, origin: str, **options: Any) -> None:
+    def __init__(self, browser: Browser, origin: str, **options: Any) -> None:
         self.origin = origin
         self.wrong: list[str] = []
         self.asked: set[str] = set()
         self.context = browser.new_context(**{"viewport": DESKTOP, **options})
         self.context.set_default_timeout(MILLISECONDS)
-        self.page = self.context.new_page()
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", self._on_console)
+        self.context.on("weberror", lambda error: self.wrong.append(str(error.error)))
+        self.context.on("console", self._on_console)
         self.context.on("request", lambda request: self.asked.add(request.url))
+
+    def open(self, place: str = "") -> Page:
+        """The console in a new tab, at a place such as "#/server"."""
+        page = self.context.new_page()
+        page.goto(f"{self.origin}/console/{place}")
+        return page
 
     def close(self) -> None:
         """Leave, and fail if anything was wrong."""
         self.context.close()
-        assert self.wrong == []
-        assert self.elsewhere() == set()
+        assert not self.wrong, self.wrong
+        assert not self.elsewhere(), self.elsewhere()
 
     def elsewhere(self) -> set[str]:
         """What was asked of anybody but the one server."""
@@ -80,7 +87,7 @@ class Watched:
             if urlsplit(url).scheme not in own and not url.startswith(f"{self.origin}/")
         }
 
-    def _on_console(self, message: Any) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         # An answer of 400 and above, or none, is Chromium's own line and no complaint of the page.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             self.wrong.append(message.text)

@@ -40,7 +40,7 @@ LAW = {
     "sources": {"core", "config"},
     "allocator": set(),
     "descriptors": set(),
-    "remains": {"allocator"},
+    "remains": {"allocator", "core"},
     "native_threads": {"core"},
     "watch": {"core", "config"},
     "server": FRONT

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from oipserver.config.schema import MODEL_LEAVES, SERVER_LEAVES
 from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,9 @@ def commands(*beginnings: str) -> list[str]:
         line.split("    #")[0].strip() for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()
     ]
     return [line for line in lines if line.startswith(beginnings)]
+
+
+SKLEARN = commands("oipserver --runtime sklearn")
 
 
 def blocks(language: str, containing: str) -> list[str]:
@@ -59,7 +63,7 @@ def served(command: str, folder: Path) -> ServerProcess:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[ServerProcess]:
-    with served(only(commands("oipserver --runtime sklearn")), folder) as server:
+    with served(only([line for line in SKLEARN if "--access" not in line]), folder) as server:
         yield server
 
 
@@ -87,7 +91,7 @@ def test_nothing_stands_in_the_readme_that_no_test_runs() -> None:
     assert {kind for kind, _ in BLOCKS} == {"sh", "python", "yaml"}
 
 
-IRIS = [command for command in commands("curl ") if "/models/iris" in command]
+IRIS = [line for line in commands("curl ") if "/models/iris" in line and "$KEY" not in line]
 
 
 @pytest.mark.parametrize("command", IRIS)
@@ -150,9 +154,46 @@ def test_a_file_is_inspected(folder: Path) -> None:
     assert "sklearn" in told
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(((?:docs|examples|benchmarks|CHANGELOG)[^)]*)\)", README))
-def test_what_it_points_to_is_there(path: str) -> None:
-    assert (ROOT / path).exists()
+def test_with_a_key_and_without(folder: Path) -> None:
+    make = shlex.split(only(commands("oipserver keys new")))
+    made = subprocess.run(
+        [sys.executable, "-m", *make], cwd=folder, capture_output=True, text=True, check=True
+    )
+    question = only([line for line in commands("curl ") if "$KEY" in line])
+    with served(only([line for line in SKLEARN if "--access" in line]), folder) as server:
+        assert run_curl(question.replace("$KEY", made.stdout.strip()), server)["name"] == "iris"
+        assert json.loads(ask(question, server))["error_code"] == "UNAUTHORIZED"
+
+
+def test_every_page_is_pointed_to() -> None:
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= set(re.findall(r"\]\(([^)#]+)", README))
+
+
+def shown(value: object, unit: str) -> str:
+    """A default as the table of the settings has it."""
+    match value:
+        case None | "":
+            return "none"
+        case bool() | str():
+            return str(value).lower()
+        case tuple():
+            return ", ".join(value)
+        case int() if unit == "BYTES":
+            return f"{value >> 20} MiB"
+        case _:
+            return f"{value:g} s" if unit == "SECONDS" else f"{value:.10g}"
+
+
+TABLE = re.findall(r"^\| (`[a-z].*?) \| (.*?) \|", README.split("| setting | default | |")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize(("names", "defaults"), TABLE)
+def test_the_settings_and_their_defaults_are_as_told(names: str, defaults: str) -> None:
+    leaves = SERVER_LEAVES | {f"models[].{path}": leaf for path, leaf in MODEL_LEAVES.items()}
+    found = [leaves[name] for name in re.findall(r"`([^`]+)`", names)]
+    told = [shown(leaf.default, leaf.metavar) for leaf in found]
+    assert defaults in (", ".join(told), *(told[:1] if len(set(told)) == 1 else ()))
 
 
 def test_several_models_are_served_from_a_file(folder: Path) -> None:

@@ -66,3 +66,15 @@ export function replay(session: Session, entry: Entry, version?: string): Promis
   session.files.value = entry.request.files ?? {};
   return infer(session, version);
 }
+
+/** The model that a path infers with. */
+export function modelOf(path: string): string | undefined {
+  const name = /^\/v2\/models\/([^/]+)(?:\/versions\/[^/]+)?\/infer$/.exec(path)?.[1];
+  return name === undefined ? undefined : decodeURIComponent(name);
+}
+
+/** The example of a model, for a client that knows no tensors. */
+export async function sampleOf(model: string): Promise<string> {
+  const openapi = await get<unknown>(`${modelPath(model)}/openapi.json`);
+  return prefill(undefined, exampleIn(openapi.value)).text;
+}

@@ -52,27 +52,29 @@ export interface Service {
   versions: Version[];
 }
 
-/** A route that is the user's own. */
-export interface CustomRoute {
-  app: string;
-  methods: string[];
-  path: string;
-  summary?: string;
+/** A file with routes of the user's own. */
+export interface App {
+  name: string;
+  ready: boolean;
+  reason?: string;
+  routes: { path: string; methods: string[]; summary: string }[];
+  /** Below these paths, it takes every method. */
+  mounts: string[];
 }
 
 export const services = signal<Service[] | undefined>(undefined);
-export const customRoutes = signal<CustomRoute[]>([]);
+export const apps = signal<App[]>([]);
 export const servicesFailure = signal<Failure | undefined>(undefined);
 export const serverName = signal("");
 
 type Index = { name: string; version?: string; state?: string; reason?: string }[];
 
 export async function checkServices(): Promise<void> {
-  const [index, routes] = await Promise.all([
+  const [index, loaded] = await Promise.all([
     get<Index>("/v2/repository/index", "POST"),
-    get<{ routes: CustomRoute[] }>("/v2/routes"),
+    get<{ apps: App[] }>("/v2/apps"),
   ]);
-  customRoutes.value = routes.value?.routes ?? [];
+  apps.value = loaded.value?.apps ?? [];
   if (index.value) services.value = fromIndex(index.value);
   else if (index.failure.code === "FORBIDDEN" || index.failure.code === "NOT_FOUND") return fromNames();
   servicesFailure.value = index.failure;

@@ -200,7 +200,9 @@ class LogConfig:
     format: Literal["auto", "json", "text"] = setting(
         "auto", "How a line is written; auto is text on a terminal, else JSON"
     )
-    requests: Part = setting(1.0, "Share of the requests that are logged; the server's own failures always are")
+    requests: Part = setting(
+        1.0, "Share of the inferences that are logged; the server's own failures always are"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -223,7 +224,13 @@ class DataPlane:
             return self._queue(request, work, version, reply, admission)
         scope = (admission.caller.name, request.model_name, request.model_version, admission.idempotency)
         compute = partial(self._queue, request, work, version, admission=admission)
-        return self._replays.submit(scope, request, work, compute, reply)
+
+        def answer(result: InferenceResponse | Fault) -> None:
+            if admission.phases is None and not isinstance(result, Fault):
+                admission.phases = Phases(started=time.monotonic())  # the model was not called for it
+            reply(result)
+
+        return self._replays.submit(scope, request, work, compute, answer)
 
     def _queue(
         self,

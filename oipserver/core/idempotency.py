@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,8 +18,10 @@ from typing import TypeAlias
 import numpy as np
 
 from oipserver.core.contract import Work, nbytes_of
-from oipserver.core.errors import BadRequest, Conflict, DeadlineExceeded, Fault, printable
+from oipserver.core.errors import BadRequest, Conflict, DeadlineExceeded, Fault, InternalError, printable
 from oipserver.core.messages import Array, InferenceRequest, InferenceResponse
+
+logger = logging.getLogger("oipserver.idempotency")
 
 Reply: TypeAlias = Callable[[InferenceResponse | Fault], None]
 # Who asks, which model and version, and the key.
@@ -79,11 +82,15 @@ class Waiter:
         self._timer = loop.call_later(max(0.0, self.deadline - time.monotonic()), self._expire)
 
     def answer(self, result: InferenceResponse | Fault) -> None:
-        """Hand over what came out, under its own id."""
+        """Hand over what came out, under its own id; never raises, for there are others behind it."""
         reply = self._reply
         self.cancel()
-        if reply is not None:
+        if reply is None:
+            return
+        try:
             reply(result if isinstance(result, Fault) else replace(result, id=self.request_id))
+        except Exception:
+            logger.exception("a front failed to take an answer")
 
     def _expire(self) -> None:
         self.answer(DeadlineExceeded("the deadline passed while the same request was computed"))
@@ -163,7 +170,7 @@ class Replays:
         del self._pending[scope]
         waiting = [waiter for waiter in pending.waiters if waiter.waits]
         if isinstance(result, InferenceResponse):
-            self._keep(scope, pending.digest, result)
+            self._try_to_keep(scope, pending.digest, result)
         elif isinstance(result, DeadlineExceeded):
             # It was the deadline of one; others may have more time.
             now = time.monotonic()
@@ -176,11 +183,24 @@ class Replays:
     def _begin_again(self, scope: Scope, digest: bytes, waiters: list[Waiter]) -> None:
         if not waiters:
             return
+        fault: Fault
         try:
             self._begin(scope, _Pending(digest, waiters))
-        except Fault as fault:
-            for waiter in waiters:
-                waiter.answer(fault)
+            return
+        except Fault as refused:
+            fault = refused
+        except Exception:
+            logger.exception("a request could not be begun again")
+            fault = InternalError("internal error")
+        for waiter in waiters:
+            waiter.answer(fault)
+
+    def _try_to_keep(self, scope: Scope, digest: bytes, response: InferenceResponse) -> None:
+        """Those who wait are answered in any case."""
+        try:
+            self._keep(scope, digest, response)
+        except Exception:  # no memory
+            logger.exception("an answer could not be kept")
 
     def _keep(self, scope: Scope, digest: bytes, response: InferenceResponse) -> None:
         nbytes = _OVERHEAD + sum(nbytes_of(tensor.data) for tensor in response.outputs)

@@ -43,6 +43,8 @@ class Model(Protocol):
         scoring: how the model reads and writes requests of the scoring paths; None where it has none.
         golden: requests with known answers, replayed before the version serves; the server adds those of the
             model's golden file.
+        holds: what takes the memory, and goes with the model; empty where nobody knows.  When it has not
+            gone without it, the collector is sent to look for it, which holds the server up.
     """
 
     platform: str
@@ -59,6 +61,7 @@ class Model(Protocol):
     decoupled: bool = False
     scoring: Scoring | None = None
     golden: Sequence[GoldenRow] = ()
+    holds: Sequence[object] = ()
 
     def predict(self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters) -> Arrays:
         """The outputs called `outputs`, computed from `inputs` (declared dtypes, keyed by declared name).

@@ -158,7 +158,7 @@ class Registry:
     Args:
         load: finds the runtime and loads; called on a thread of its own for each version.
         budget: bounds what waits in the whole server.
-        released: called when a model's memory may be given back.
+        released: called with a model that nothing here needs any more.
         hang_timeout: seconds until a model's call is given up, with its thread.
         on_hang: called when a model is FAILED because too many of them were.
     """
@@ -168,7 +168,7 @@ class Registry:
         load: Load,
         budget: Budget,
         observer: Observer,
-        released: Callable[[], None] = lambda: None,
+        released: Callable[[Model], None] = lambda _: None,
         hang_timeout: float = HANG_TIMEOUT,
         on_hang: Callable[[], None] = lambda: None,
     ) -> None:
@@ -272,13 +272,15 @@ class Registry:
 
     def _beside(self, version: Version, close: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         if version not in self._leaving:
+            held = version.holds_model
             task = self._leaving[version] = asyncio.ensure_future(close())
-            task.add_done_callback(lambda _: self._left(version))
+            task.add_done_callback(lambda _: self._left(version, held))
         return self._leaving[version]
 
-    def _left(self, version: Version) -> None:
+    def _left(self, version: Version, held: bool) -> None:
         del self._leaving[version]
-        self._released()
+        if held:
+            self._released(version.contract.model)
 
     async def _prepare(self, version: Version) -> None:
         config, loop = version.config, asyncio.get_running_loop()

@@ -153,6 +153,7 @@ class Ticket:
             answer(result)
         except Exception:
             logger.exception("a front failed to take an answer")
+        self._scheduler.timing = None
 
     def disband(self) -> list[Ticket]:
         """The requests in it, one ticket each."""
@@ -298,7 +299,7 @@ class Scheduler:
 
     Attributes:
         timing: of the ticket that is being answered, for those whom the answer may reach before they have
-            the ticket; None when it never was in a batch.
+            the ticket; None when it never was in a batch, and while none is answered.
     """
 
     def __init__(
@@ -618,14 +619,15 @@ class Scheduler:
         callers = len(members)
         started = time.monotonic()
         result, seconds = self._executor.run_inline(work if callers == 1 else work.copy())
-        self.timing = Timing(started - now, seconds, work.rows, started)
         if not isinstance(result, Fault):
             result = self._checked(result, work)
         if not isinstance(result, Fault):
+            self.timing = Timing(started - now, seconds, work.rows, started)
             try:
                 answer_all(members, result)
             except Exception:
                 logger.exception("a front failed to take an answer")
+            self.timing = None
             self._last_end = time.monotonic()
             self._expected = callers + self._line.callers
             self._plan(self._last_end)

@@ -235,11 +235,12 @@ class Call:
     def _submit(self) -> None:
         plane, body = self._desk.plane, self._body
         admission = self._admission = plane.gate.admit("grpc", caller=self._caller)
+        admission.route, admission.size, admission.trace = ROUTE, self._size, self._trace
         if self._refused is not None:
             raise self._refused
+        self._caller.take()  # in front of all that costs something: what cannot be read counts, too
         if self._idempotency is not None:
             admission.idempotency = check_key(self._idempotency)
-        admission.route, admission.size, admission.trace = ROUTE, self._size, self._trace
         began = time.perf_counter()
         known = recognize(body, plane) if body is not None else None
         checked = self._check_new(admission) if known is None else self._check(known, admission)
@@ -277,7 +278,6 @@ class Call:
 
     def _enter(self, model: str) -> None:
         self._caller.permit(Right.INFER, model)
-        self._caller.take()
         self._desk.enter(model)
         self._model = model
 

@@ -336,10 +336,10 @@ class _Inference:
         question, self._question = self._question, None  # its tensors are not kept until it is answered
         self._admission = admission = plane.gate.admit("grpc")
         admission.caller = caller = self._channel.caller()
+        caller.take()
         if not isinstance(question, InferenceRequest):
             raise question or InternalError("a request was started twice")
         caller.permit(Right.INFER, question.model_name)
-        caller.take()
         reply = partial(self._deliver, question.deliveries) if question.deliveries else self._came
         self._handle = plane.stream(question, reply, self._admission)
 

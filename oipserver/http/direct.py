@@ -22,7 +22,7 @@ from oipserver.http.framing import Framing
 from oipserver.http.limits import Connections
 from oipserver.http.passenger import KnownHead, Passenger
 from oipserver.http.protocol import LimitedProtocol, Phase
-from oipserver.http.turn import Turn
+from oipserver.http.turn import Connection, Turn
 
 OpenExchange: TypeAlias = Callable[[Head], Exchange]
 
@@ -78,9 +78,10 @@ class DirectCycle(Turn):
 
     def feed(self, chunk: bytes) -> None:
         """A piece of the body; one too many is answered at once."""
-        pieces, exchange = self._pieces, self._exchange
+        pieces = self._pieces
         if pieces is None or self.over:
             return
+        exchange = self._exchange
         self._size += len(chunk)
         if self._size > exchange.body_limit:
             self._pieces = None
@@ -98,6 +99,10 @@ class DirectCycle(Turn):
         """The caller has left."""
         self._pieces = None
         self._exchange.cancel()
+
+    def _write(self, connection: Connection, answer: Answer) -> None:
+        super()._write(connection, answer)
+        del self._exchange  # its tensors and its model may go while the connection stays
 
     def _refuse_size(self) -> None:
         self.reply(self._exchange.refused(self._exchange.too_large()))
@@ -165,7 +170,7 @@ class DirectProtocol(LimitedProtocol):
         """
         if self._quiet:
             end = data.find(b"\r\n\r\n") + 4
-            known = self.shared.heads.get(self._peer_subject + data[:end])
+            known = self.shared.heads.get(data[:end] + self._peer_subject)
             if known is not None and len(data) - end == known.body_length:
                 self._quiet = False
                 self.patience.received += len(data)
@@ -206,7 +211,8 @@ class DirectProtocol(LimitedProtocol):
         ):
             plain = head.header_length is None and not head.content_type.startswith("multipart/")
             known = KnownHead(head, cycle.target, frame.body_length, plain)
-            self.shared.heads.add(self._peer_subject + data[:end], known)
+            # Behind the head: in front of it, a client without a certificate could send somebody's name itself.
+            self.shared.heads.add(data[:end] + self._peer_subject, known)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, for whoever reads it."""

@@ -63,19 +63,22 @@ class Express:
 
     def _depart(self) -> None:
         waiting, self._waiting = self._waiting, []
+        try:
+            self._send_all(waiting)
+        except Exception:
+            logger.exception("%d requests failed together, and go on one by one", len(waiting))
+            for passenger in waiting:
+                if not (passenger.begun or passenger.over):
+                    _alone(passenger)
+
+    def _send_all(self, waiting: list[Passenger]) -> None:
         begun: set[Version] = set()
         for group in self._groups(waiting):
             version, passengers = group.version, group.passengers
             most = max(1, version.config.max_batch_size // group.template.work.rows)
             for start in range(0, len(passengers), most):
                 part = passengers[start : start + most]
-                try:
-                    self._send_off(group, part, version not in begun, _Patience(len(part)))
-                except Exception:
-                    logger.exception("%d requests failed together, and go on one by one", len(part))
-                    for passenger in part:
-                        if passenger.party is None and not passenger.over:
-                            _alone(passenger)
+                self._send_off(group, part, version not in begun, _Patience(len(part)))
                 begun.add(version)
 
     def _groups(self, waiting: list[Passenger]) -> list[Group]:
@@ -199,10 +202,18 @@ class _Patience:
 
 
 def _alone(passenger: Passenger) -> None:
+    """By the door for one; never raises, for there are others behind it."""
     try:
         passenger.connection.ride_alone(passenger)
         passenger.over = True  # here
     except Exception:
         logger.exception("a request could not be begun")
-        request_id = passenger.known.head.request_id or new_id()
+        _refuse(passenger)
+
+
+def _refuse(passenger: Passenger) -> None:
+    request_id = passenger.known.head.request_id or new_id()
+    try:
         passenger.reply(Answer(*error_response(InternalError("internal error"), request_id)))
+    except Exception:
+        logger.exception("request %s could not be refused", request_id)

@@ -73,11 +73,14 @@ class Party:
             )
         except Fault as fault:
             self._answer(passengers, fault)
+        except Exception:
+            self._give_all_up(passengers)
         else:
             self._convoy = None if convoy is None or convoy.gone else convoy
 
     def drop(self, passenger: Passenger) -> None:
         """One has left."""
+        self._phases = None  # those of somebody who was answered
         self._ended("CANCELLED", passenger)
         if self._convoy is not None:
             self._convoy.drop(passenger)
@@ -91,9 +94,7 @@ class Party:
         try:
             self._answer_all(passengers, result)
         except Exception:
-            logger.exception("the answers to %d requests could not be written", len(passengers))
-            for passenger in passengers:
-                self._give_up(passenger)
+            self._give_all_up(passengers)
 
     def _look_at_the_clock(self) -> None:
         timing = self._version.scheduler.timing
@@ -102,6 +103,12 @@ class Party:
             self._phases = Phases(
                 self._decode, timing.queue, timing.compute, 0.0, timing.batch_rows, timing.started
             )
+
+    def _give_all_up(self, passengers: Sequence[Passenger]) -> None:
+        """Answer those who are left; in an `except` block."""
+        logger.exception("%d requests could not be answered together", len(passengers))
+        for passenger in passengers:
+            self._give_up(passenger)
 
     def _give_up(self, passenger: Passenger) -> None:
         if passenger.party is self and not passenger.over:
@@ -179,10 +186,10 @@ class Party:
         """The answer to one by itself."""
         if passenger.over:
             return
+        self._look_at_the_clock()
         if isinstance(result, Fault):  # not raised: its traceback would be everybody's
             self._refuse(passenger, result)
             return
-        self._look_at_the_clock()
         try:
             body = encode_response(self._response(passenger.body_id.decode(), result), self._template.plan)
             self._reply(passenger, "OK", passenger.answer(body, self._timing()))

@@ -105,6 +105,11 @@ class Passenger(Turn):
         self.keep_alive = True
         self.more_body = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether a party has taken it, which sees to its answer."""
+        return hasattr(self, "request_id")
+
     def board(self, memory: Memory[Any]) -> Template | None:
         """The template that its body fits, if it may go together with others like it."""
         try:

@@ -85,6 +85,7 @@ class MlflowModel(Model):
         self.example = signature.example
         self.parameter_names = tuple(self._params)
         self.parameters = _facts(pyfunc, self._params)
+        self.holds = (pyfunc,)
 
     def predict(self, inputs: Arrays, outputs: Sequence[str], parameters: Parameters) -> Arrays:
         """The answer of the pyfunc model, whole or in tensors.

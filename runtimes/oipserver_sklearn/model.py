@@ -69,6 +69,7 @@ class SklearnModel(Model):
         self.optional_outputs = tuple(output.metadata for output in outputs[1:])
         self.parameters = parameters
         self.example = layout.tensors([signature.example])
+        self.holds = [output.estimator for output in outputs]
         self._rows = layout.rows
         self.calls = {output.metadata.name: _native(layout, output) for output in outputs}
         self._arrays = {output.metadata.name: output.array for output in outputs}

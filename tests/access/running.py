@@ -38,6 +38,14 @@ async def whoami(request):
     return {"name": request.state.caller.name}
 
 
+async def path(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+
+app.mount("/files", path)
+
+
 def echo(message, context):
     return message
 

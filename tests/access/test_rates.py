@@ -191,6 +191,21 @@ def test_each_request_of_a_stream_counts(limited: KeyedServer) -> None:
     assert sorted("used up" in error for error in errors) == [False, True, True]
 
 
+@pytest.mark.parametrize("message", [b"\xff", b"", raw_request(1.0, model="none").SerializeToString()])
+def test_what_cannot_be_read_counts_over_grpc(limited: KeyedServer, message: bytes) -> None:
+    def ask() -> str | bytes:
+        return failure(lambda: limited.call("ModelInfer", message, x_api_key=key("one")))[2]["error-code"]
+
+    assert ask() in ("BAD_REQUEST", "NOT_FOUND")
+    assert ask() == "RATE_LIMIT"
+
+
+def test_what_cannot_be_read_counts_in_a_stream(limited: KeyedServer) -> None:
+    answers = limited.stream("ModelStreamInfer", b"\xff", b"\xff", b"\xff", x_api_key=key("one"))
+    errors = [pb.ModelStreamInferResponse.FromString(answer).error_message for answer in answers]
+    assert sorted("used up" in error for error in errors) == [False, True, True]
+
+
 def test_a_neighbour_is_not_held_up(limited: KeyedServer) -> None:
     """One key asks as fast as it can and is refused; the other one is answered each time."""
     stop = threading.Event()

@@ -54,6 +54,7 @@ HTTP = [
     Way("GET", "/health", EVERYBODY),
     Way("GET", "/metrics", EVERYBODY),
     Way("GET", "/v2/docs", EVERYBODY),
+    Way("GET", "/console", EVERYBODY, statuses=(307,)),
     Way("GET", "/console/", EVERYBODY),
     Way("GET", "/console/index.html", EVERYBODY),
     Way("GET", "/v2/apps", KNOWN),
@@ -113,7 +114,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyedServer]:
     folder = tmp_path_factory.mktemp("keys")
     write(
         folder / "keys.json",
-        entry("asks", models=["m", "scored", "/whoami", "/own.Echo/*"]),
+        entry("asks", models=["m", "scored", "/whoami", "/files/open/*", "/own.Echo/*"]),
         entry("reads", roles=["read"]),
         entry("elsewhere", roles=["infer", "read"], models=["other"]),
         entry("boss", roles=["admin"]),
@@ -158,8 +159,9 @@ def test_every_route_is_in_the_table(server: KeyedServer) -> None:
             spelled = {one.replace(hole, value) for one in spelled for value in values}
         if not spelled & covered:
             missing.append(path)
-    # Scripts and styles of a page.
-    assert [path for path in missing if not path.startswith("/v2/docs/")] == []
+    # Scripts and styles of pages, and what is there for browsers alone.
+    beside = ("/v2/docs/", "/console/")
+    assert [path for path in missing if not path.startswith(beside)] == ["/"]
 
 
 def routes_of(server: KeyedServer) -> Iterator[str]:
@@ -170,6 +172,26 @@ def routes_of(server: KeyedServer) -> Iterator[str]:
     for route in app.routes:
         assert isinstance(route, Route)
         yield route.path
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/files/open/a", 200),
+        ("/files/open/./a", 200),
+        ("/files/open/b/../a", 200),
+        ("/files/closed/a", 403),
+        ("/files/open/../closed/a", 403),
+        ("/files/open/%2e%2e/closed/a", 403),
+        ("/files/open/%2E./closed/a", 403),
+        ("/files/open/b/../../closed/a", 403),
+        ("/files/open/..", 403),
+        ("/files/closed/../open/a", 403),
+    ],
+)
+def test_dots_in_a_path_lead_nowhere_else(server: KeyedServer, path: str, status: int) -> None:
+    """The server does not undo them, but a mounted application may."""
+    assert server.ask("GET", path, x_api_key=key("asks")).status == status
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-import uvloop
 
 from oipserver import App, Model
 from oipserver.apps.life import Apps
@@ -29,9 +29,8 @@ from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from tests.conformance.system import Journal
-from tests.support import PATIENCE, Doubler, GatedModel, Plane, until
-
-T = TypeVar("T")
+from tests.in_thread import InThread
+from tests.support import PATIENCE, Doubler, GatedModel, Plane
 
 # Bytes; small, so that a body over the limit costs a test nothing.
 MAX_JSON = 100_000
@@ -61,8 +60,8 @@ class Answer:
         return self.status, document["error_code"], document["error"]
 
 
-class AppServer:
-    """Enter it to start, leave it to stop.
+class AppServer(InThread):
+    """Both fronts.
 
     Args:
         apps: with the names that complaints call them.
@@ -70,7 +69,6 @@ class AppServer:
         scored: as if one of them had scoring paths of its own.
     """
 
-    loop: asyncio.AbstractEventLoop
     port: int
     grpc_port: int
 
@@ -82,6 +80,7 @@ class AppServer:
         timeout: float = PATIENCE,
         scored: bool = False,
     ) -> None:
+        super().__init__()
         self.journal = Journal()
         self.plane = Plane(models or {"m": Doubler(), "gated": GatedModel()}, self.journal)
         self.models = Models(self.plane.data, timeout)
@@ -91,18 +90,6 @@ class AppServer:
         self._max_rpcs = max_rpcs
         self._app = create_app(self.plane.data, self._settings, self.journal.exposition, self.apps, scored)
         self._services = services_of(self.apps)
-        self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> AppServer:
-        self._thread.start()
-        self._started.result(PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
 
     # --- for tests, in their own thread ---
 
@@ -148,32 +135,14 @@ class AppServer:
         """A new channel; a context manager."""
         return grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}")
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns on the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition`, looked at with every turn of the server's loop, holds."""
-        self.run(until(condition))
-
     def waiting(self, model: str) -> int:
         """Requests in the queue of a model; on the loop."""
         return self.plane.registry.find(model, None).depth
 
     # --- on the loop ---
 
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:
-            if self._started.done():
-                raise
-            self._started.set_exception(error)
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
         self.models.bind(self.loop)
         async with self.plane:
             front = HttpServer(
@@ -196,8 +165,7 @@ class AppServer:
             )
             self.grpc_port = services.start()
             await self.apps.start()
-            self._started.set_result(None)
-            await self._end.wait()
+            yield
             for model in self.plane.models.values():
                 if isinstance(model, GatedModel):
                     model.gate.set()

@@ -132,7 +132,7 @@ class PlaneDoor:
             deadline=time.monotonic() + PATIENCE,
         )
         try:
-            response = self._system.call(self._infer(request))
+            response = self._system.run(self._infer(request))
         except Fault as fault:
             return Refused(fault.code, fault.message)
         outputs = [

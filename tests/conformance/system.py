@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import uvicorn
-import uvloop
 
 from oipserver import Model, ModelConfig
 from oipserver.config import GrpcConfig
@@ -32,9 +31,8 @@ from oipserver.http.express import Express
 from oipserver.http.limits import HttpLimits
 from oipserver.http.server import HttpServer
 from oipserver.metrics import Metrics
-from tests.support import PATIENCE, GatedModel, until
-
-T = TypeVar("T")
+from tests.in_thread import InThread
+from tests.support import PATIENCE, GatedModel
 
 EXTENSIONS = ("binary_tensor_data",)
 # Small, so that a body over the limit costs a test nothing.
@@ -87,40 +85,24 @@ class Served:
     load: Callable[[], Model]
 
 
-class System:
-    """The fronts and what is behind them.  Enter it to start, leave it to stop.
+class System(InThread):
+    """The fronts and what is behind them.
 
     Attributes:
         ports: of the HTTP hosts ("ours", "h11", "httptools") and of "grpc".
     """
 
-    loop: asyncio.AbstractEventLoop
     plane: DataPlane
 
     def __init__(self, served: Mapping[str, Served], limits: HttpLimits | None = None) -> None:
+        super().__init__()
         self.ports: dict[str, int] = {}
         self.journal = Journal()
         self.models: dict[str, Model] = {}
         self._served = served
         self._limits = limits or HttpLimits(max_json_bytes=MAX_JSON, max_body_bytes=MAX_BODY)
-        self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name="system", daemon=True)
 
     # --- for tests, in their own thread ---
-
-    def __enter__(self) -> System:
-        self._thread.start()
-        self._started.result(PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns on the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
 
     def gated(self, name: str) -> GatedModel:
         """A model of that kind."""
@@ -130,37 +112,20 @@ class System:
 
     def inside(self) -> int:
         """Infer requests that have been admitted and have not ended."""
-
-        async def count() -> int:
-            return self.plane.gate.in_flight
-
-        return self.call(count())
+        return self.call(lambda: self.plane.gate.in_flight)
 
     def wait_inside(self, count: int) -> None:
         """Return when so many requests are inside."""
-        self._until(lambda: self.plane.gate.in_flight == count)
+        self.until(lambda: self.plane.gate.in_flight == count)
 
     def wait_queued(self, model: str, count: int) -> None:
         """Return when so many requests wait for a model that is busy."""
-        self._until(lambda: self.registry.find(model, None).depth == count)
-
-    def _until(self, condition: Callable[[], bool]) -> None:
-        self.call(until(condition))
+        self.until(lambda: self.registry.find(model, None).depth == count)
 
     # --- on the loop ---
 
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:
-            if self._started.done():
-                raise
-            self._started.set_exception(error)
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
         gate = Gate(self.journal)
         self.registry = Registry(self._load, Budget(1000, 2**30), self.journal)
         self.journal.watch(gate, self.registry)
@@ -174,8 +139,7 @@ class System:
         ]
         await asyncio.gather(*ready)
         http, hosts, grpc = await self._open()
-        self._started.set_result(None)
-        await self._stop.wait()
+        yield
         for model in self.models.values():
             if isinstance(model, GatedModel):
                 model.gate.set()

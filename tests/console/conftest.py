@@ -9,6 +9,7 @@ from typing import Any
 
 import joblib
 import pytest
+from playwright.sync_api import Browser, Page
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
@@ -20,7 +21,7 @@ from tests.server_process import ServerProcess
 __all__ = ["browser"]
 
 HERE = Path(__file__).parent
-Open = Callable[..., Any]
+Visit = Callable[..., Watched]
 
 
 def python(name: str) -> dict[str, Any]:
@@ -72,6 +73,19 @@ def console_off() -> Iterator[ServerProcess]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def half_ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One model serves, another one has failed to load."""
+    late = {"name": "late", "runtime": "python", "model_uri": str(HERE / "late.py")}
+    flag = configured(tmp_path_factory.mktemp("half"), models=[python("shout"), late])
+    running = ServerProcess(flag).start()
+    try:
+        running.wait_for("running, but not ready")
+        yield running
+    finally:
+        running.stop()
+
+
 KEYS = {
     "oip_everything": {"name": "boss", "roles": ["admin"]},
     "oip_shout_only": {"name": "guest", "roles": ["infer", "read"], "models": ["shout"]},
@@ -91,16 +105,20 @@ def keyed(irises: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Open]:
-    """Opens the console of a server at a place of it, as `open_page(server, "#/models/iris")`."""
-    opened: list[Watched] = []
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Somebody who opens the console of a server for the first time; all is checked at the end."""
+    visits: list[Watched] = []
 
-    def go(server: ServerProcess, place: str = "", **options: Any) -> Any:
-        watched = Watched(browser, server.http_url, **options)
-        opened.append(watched)
-        watched.page.goto(f"{server.http_url}/console/{place}")
-        return watched.page
+    def begin(server: ServerProcess, **options: Any) -> Watched:
+        visits.append(Watched(browser, server.http_url, **options))
+        return visits[-1]
 
-    yield go
-    for each in opened:
+    yield begin
+    for each in visits:
         each.close()
+
+
+@pytest.fixture
+def console(visit: Visit, server: ServerProcess) -> Callable[[str], Page]:
+    """Opens the console of the server with everything at a place of it."""
+    return visit(server).open

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oipserver.core.batch import merge, split
@@ -51,7 +51,6 @@ def callers(draw: st.DrawFn) -> tuple[Callers, list[int]]:
     return requests, rows
 
 
-@settings(deadline=None)
 @given(callers())
 def test_split_undoes_merge(given: tuple[Callers, list[int]]) -> None:
     requests, rows = given

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from oipserver.core.codec import (
@@ -49,7 +49,6 @@ FLOATS = [FP16, FP32, FP64]
 # Every bit pattern of these is a value of its own.
 PLAIN = [*INTEGERS, *FLOATS]
 
-relaxed = settings(deadline=None)
 shapes = st.lists(st.integers(0, 4), max_size=5).map(tuple)
 full_shapes = st.lists(st.integers(1, 4), max_size=5).map(tuple)
 
@@ -98,7 +97,6 @@ def bits(array: Array) -> bytes:
 # --- raw, there and back -----------------------------------------------------------------------------------
 
 
-@relaxed
 @given(data=st.data(), datatype=st.sampled_from(PLAIN), shape=shapes)
 def test_any_bits_survive_the_raw_form(
     data: st.DataObject, datatype: Datatype, shape: tuple[int, ...]
@@ -113,7 +111,6 @@ def test_any_bits_survive_the_raw_form(
     assert encode_raw(array, datatype) == raw
 
 
-@relaxed
 @given(data=st.data(), shape=shapes)
 def test_bool_is_one_byte_each(data: st.DataObject, shape: tuple[int, ...]) -> None:
     count = math.prod(shape)
@@ -127,7 +124,6 @@ def test_bool_is_one_byte_each(data: st.DataObject, shape: tuple[int, ...]) -> N
     assert encode_raw(array, BOOL) == raw
 
 
-@relaxed
 @given(data=st.data(), shape=shapes)
 @example(data=None, shape=())
 def test_bytes_survive_the_raw_form(data: st.DataObject | None, shape: tuple[int, ...]) -> None:
@@ -238,7 +234,6 @@ def test_bf16_rounding(single: int, expected: int) -> None:
     assert int.from_bytes(encode_raw(value, BF16), "little") == expected
 
 
-@relaxed
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_bf16_is_the_nearest_value(value: float) -> None:
     pattern = bf16(value)
@@ -283,7 +278,6 @@ def expected_of(value: Any, datatype: Datatype) -> Any:
     return float("nan" if value is None else value) if datatype.is_float else value
 
 
-@relaxed
 @given(data=st.data(), datatype=st.sampled_from(list(DATATYPES.values())), shape=shapes, flat=st.booleans())
 def test_lists_survive_flat_and_nested(
     data: st.DataObject, datatype: Datatype, shape: tuple[int, ...], flat: bool
@@ -301,7 +295,6 @@ def test_lists_survive_flat_and_nested(
     )  # repr: NaN is NaN, -0.0 is -0.0
 
 
-@relaxed
 @given(data=st.data(), datatype=st.sampled_from([BOOL, *INTEGERS, FP64]), shape=shapes)
 def test_an_array_written_as_a_list_comes_back(
     data: st.DataObject, datatype: Datatype, shape: tuple[int, ...]
@@ -347,7 +340,6 @@ def test_text_is_held_as_utf8() -> None:
 # --- shapes ------------------------------------------------------------------------------------------------
 
 
-@relaxed
 @given(data=st.data(), shape=full_shapes.filter(bool))
 def test_one_unknown_dimension_follows_from_the_data(data: st.DataObject, shape: tuple[int, ...]) -> None:
     axis = data.draw(st.integers(0, len(shape) - 1))
@@ -430,7 +422,6 @@ def test_a_shape_of_deep_lists_is_no_recursion() -> None:
         deep = deep[0]
 
 
-@relaxed
 @given(shapes)
 def test_the_element_count_of_a_shape(shape: tuple[int, ...]) -> None:
     assert check_shape(shape, "x") == math.prod(shape)
@@ -478,7 +469,6 @@ def test_a_huge_list_in_a_shape_is_not_written_out() -> None:
 # --- refusals of raw bytes ---------------------------------------------------------------------------------
 
 
-@relaxed
 @given(
     datatype=st.sampled_from([*PLAIN, BF16, BOOL]),
     shape=shapes,
@@ -525,7 +515,6 @@ def test_bytes_that_lie(raw: bytes, count: int, words: str) -> None:
     refusal(lambda: decode_raw(memoryview(raw), BYTES, [count], "x"), words)
 
 
-@relaxed
 @given(raw=st.binary(max_size=40), count=st.integers(0, 5))
 @example(raw=b"\0\0\0\0" * 3, count=3)
 def test_random_bytes_are_refused_or_exactly_consumed(raw: bytes, count: int) -> None:
@@ -546,7 +535,6 @@ def test_surplus_elements_are_not_collected() -> None:
 # --- refusals of lists -------------------------------------------------------------------------------------
 
 
-@relaxed
 @given(
     shape=shapes, datatype=st.sampled_from(list(DATATYPES.values())), wrong=st.integers(-9, 9).filter(bool)
 )
@@ -560,7 +548,6 @@ def test_wrong_element_counts(shape: tuple[int, ...], datatype: Datatype, wrong:
     )
 
 
-@relaxed
 @given(data=st.data(), shape=full_shapes)
 def test_only_the_nesting_of_the_shape_is_taken(data: st.DataObject, shape: tuple[int, ...]) -> None:
     count = left = math.prod(shape)

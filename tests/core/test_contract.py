@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oipserver.core.contract import Contract, Work
@@ -592,7 +592,6 @@ def test_a_bytes_answer_holds_bytes(wrong: object) -> None:
         contract.check_answer({"y": answer}, ("y",), 2)
 
 
-@settings(deadline=None)
 @given(rows=st.integers(1, 5), returned=st.integers(0, 5))
 def test_a_shifted_answer_never_passes(rows: int, returned: int) -> None:
     contract = Contract(Announcement(TensorMetadata("x", FP64, (-1, 1))), "m", batched=True)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 from urllib.request import Request, urlopen
 
+from playwright.sync_api import Browser, expect
+
+from tests.browser import Watched, browser
+from tests.console.steps import send, shown, wait_prefilled
 from tests.examples.walkthrough import Step, Walkthrough
+
+__all__ = ["browser"]
 
 EXAMPLE = "object_detector"
 
@@ -31,6 +37,21 @@ def test_every_shape_of_the_held_out_picture_is_found(walk: Walkthrough) -> None
     assert any(overlap(best_box, shape["box"]) > 0.5 and best_label == shape["label"] for shape in truth)
     for shape in truth:
         assert max(overlap(box, shape["box"]) for box, label in found if label == shape["label"]) > 0.5
+
+
+def test_the_console_draws_what_it_finds_over_the_picture(walk: Walkthrough, browser: Browser) -> None:
+    visit = Watched(browser, walk.server.http_url)
+    page = visit.open("#/models/detector/inference")
+    wait_prefilled(page)
+    send(page)
+    shown(page, "tensor-file").set_input_files(walk.folder / "held_out.png")
+    expect(shown(page, "tensor-file-name")).to_contain_text("held_out.png")
+    send(page)
+    shown(page, "view-drawn").click()
+    expect(shown(page, "drawn-box")).to_have_count(3)
+    labels = shown(page, "drawn-box").evaluate_all("all => all.map(box => box.dataset.label).sort()")
+    assert labels == ["circle", "square", "triangle"]
+    visit.close()
 
 
 def overlap(a: list[float], b: list[float]) -> float:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import uvloop
 
 from oipserver import FP64, Arrays, Model, Parameters, TensorMetadata
 from oipserver.http.app import create_app
@@ -23,9 +20,8 @@ from oipserver.http.protocol import LimitedProtocol
 from oipserver.http.server import HttpServer
 from tests.conformance.system import Journal
 from tests.http.echo import PATIENCE, Client
-from tests.support import Doubler, GatedModel, Plane, until
-
-T = TypeVar("T")
+from tests.in_thread import InThread
+from tests.support import Doubler, GatedModel, Plane
 
 # Bytes of a body.  Smaller than what is read and dropped for a connection's sake, so that both can be seen.
 LIMIT = 4096
@@ -56,15 +52,14 @@ def models() -> dict[str, Model]:
     return {"m": Doubler(), "gated": GatedModel(), "small": Wide(200), "large": Wide(COLUMNS)}
 
 
-class InferServer:
-    """Enter it to start, leave it to stop.
+class InferServer(InThread):
+    """One front.
 
     Args:
         open_exchange: in place of the real infer door.
         max_body: bytes.
     """
 
-    loop: asyncio.AbstractEventLoop
     http: HttpServer
     port: int
 
@@ -74,23 +69,12 @@ class InferServer:
         open_exchange: OpenExchange | None = None,
         max_body: int = LIMIT,
     ) -> None:
+        super().__init__()
         self.journal = Journal()
         self.plane = Plane(models(), self.journal)
         self._limits = limits or HttpLimits()
         self.settings = InferSettings(max_body, max_body, PATIENCE)
         self._open_exchange = open_exchange or partial(Exchange, self.plane.data, self.settings)
-        self._started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> InferServer:
-        self._thread.start()
-        self._started.result(PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
 
     # --- for tests, in their own thread ---
 
@@ -113,22 +97,6 @@ class InferServer:
         self.until(lambda: len(self.http._state.connections) > before)
         return Client(sock)
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns on the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
-
-    def call(self, function: Callable[[], T]) -> T:
-        """The result of `function`, called on the server's loop."""
-
-        async def run() -> T:
-            return function()
-
-        return self.run(run())
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Return when `condition`, looked at with every turn of the server's loop, holds."""
-        self.run(until(condition))
-
     def inside(self) -> int:
         """Requests that have been admitted and have not ended."""
         return self.call(lambda: self.plane.gate.in_flight)
@@ -148,18 +116,8 @@ class InferServer:
 
     # --- on the loop ---
 
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:
-            if self._started.done():
-                raise
-            self._started.set_exception(error)
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
         async with self.plane:
             app = create_app(self.plane.data, self.settings, self.journal.exposition)
             self.http = HttpServer(
@@ -169,8 +127,7 @@ class InferServer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self.port = listener.getsockname()[1]
             await self.http.start(listener)
-            self._started.set_result(None)
-            await self._end.wait()
+            yield
             self.gated.gate.set()
             await self.http.stop(1.0)
 

@@ -245,7 +245,7 @@ class Writer:
         return "[" + ",".join(items) + "]"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**64), st.sampled_from([0.0, 0.002, 0.05]))
 def test_both_ways_agree_about_anything(seed: int, oddness: float) -> None:
     writer = Writer(seed, oddness)

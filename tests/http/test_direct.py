@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
-import logging
 import socket
 import struct
 import threading
@@ -26,14 +25,16 @@ import zstandard
 from oipserver.core.scheduler import Ticket
 from oipserver.http.direct import DirectCycle
 from oipserver.http.door import Exchange, Head
-from oipserver.http.party import Party
 from oipserver.http.limits import HttpLimits
+from oipserver.http.party import Party
 from oipserver.http.turn import Turn
 from tests.conformance.system import Ended
 from tests.conformance.wires import chunked, head, message
 from tests.http.echo import Answer, Client
 from tests.http.infer_server import COLUMNS, DOORS, LIMIT, InferServer, Wide, row
 from tests.support import PATIENCE
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 
@@ -126,20 +127,6 @@ def busy(server: InferServer) -> Iterator[Client]:
         assert server.gated.entered.acquire(timeout=PATIENCE)
         yield connected
         server.gated.gate.set()
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a client does is no reason for a warning; a bug of ours is one, and `noisy` tests provoke it."""
-    yield
-    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
-    loud = [record.getMessage() for record in records if record.levelno > logging.INFO]
-    assert bool(loud) == ("noisy" in request.fixturenames), loud
-
-
-@pytest.fixture
-def noisy() -> None:
-    """The test provokes a bug."""
 
 
 # --- which door --------------------------------------------------------------------------------------------

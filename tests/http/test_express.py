@@ -40,19 +40,23 @@ from oipserver import (
 from oipserver.core.datatypes import Datatype
 from oipserver.core.messages import ModelState
 from oipserver.core.registry import Version
-from oipserver.core.scheduler import Budget, Ticket
+from oipserver.core.scheduler import Budget, Scheduler, Ticket
 from oipserver.http import express
 from oipserver.http import template as template_module
 from oipserver.http.door import Exchange, InferSettings
-from oipserver.http.party import Party
+from oipserver.http.express import Express
 from oipserver.http.form import Form
 from oipserver.http.limits import HttpLimits
+from oipserver.http.party import Party
+from oipserver.http.passenger import Passenger
 from oipserver.http.turn import Turn
 from tests.conformance.system import Ended
 from tests.conformance.wires import message
 from tests.http.echo import Answer, Client
 from tests.http.infer_server import InferServer, Wide
 from tests.support import PATIENCE, Doubler, GatedModel, Plane
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 _NEW_ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LIMIT = 4096
@@ -375,20 +379,6 @@ def wait_queued(server: Station, count: int) -> None:
     server.until(lambda: server.version("gated").depth == count)
 
 
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a client does is no reason for a warning; a failing model is one."""
-    yield
-    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
-    loud = [record.getMessage() for record in records if record.levelno > logging.INFO]
-    assert bool(loud) == ("noisy" in request.fixturenames), loud
-
-
-@pytest.fixture
-def noisy() -> None:
-    """The test provokes a failure that is logged."""
-
-
 # --- everybody gets his own --------------------------------------------------------------------------------
 
 
@@ -673,7 +663,7 @@ def test_documents_with_more_rows_and_other_datatypes(
 
 
 @given(st.lists(st.text("[[]],12 .-e\t", max_size=12), min_size=1, max_size=4), st.integers())
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_brackets_and_digits_beside_good_ones(server: Station, texts: list[str], seed: int) -> None:
     packets = [packet("m", document("m", text)) for text in [*texts, "[1,2]", "[[3,4]]", "[5.5,6]"]]
     random.Random(seed).shuffle(packets)
@@ -685,7 +675,7 @@ def test_any_brackets_and_digits_beside_good_ones(server: Station, texts: list[s
         st.lists(st.floats() | st.integers() | st.none(), min_size=2, max_size=2), min_size=1, max_size=8
     )
 )
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_numbers_beside_each_other(server: Station, rows: list[list[float]]) -> None:
     packets = [packet("quick", document("quick", json.dumps(each))) for each in rows]
     check_alike(server, packets, [packet("quick", document("quick", "[1,2]"))])
@@ -861,6 +851,44 @@ def test_a_bug_of_ours_is_everybodys_own_500() -> None:
         server.http._connections.open_exchange = right
         server.plane.gate.draining = False
         assert [numbers(answer) for answer in server.together(packets)] == [[2.0, 2.0]] * 3
+
+
+@pytest.mark.usefixtures("noisy")
+@pytest.mark.parametrize(
+    ("place", "name", "status"),
+    [
+        (Passenger, "board", 200),
+        (Express, "_groups", 200),
+        (Express, "_work", 200),
+        (Express, "_go", 200),
+        (Scheduler, "submit_together", 500),
+        (Scheduler, "_compute_now", 500),
+        (Party, "_answer_all", 500),
+    ],
+)
+def test_wherever_a_bug_is_nobody_is_left_without_an_answer(
+    server: Station, monkeypatch: pytest.MonkeyPatch, place: type, name: str, status: int
+) -> None:
+    """One by one where nothing was begun for all of them."""
+    packets = taught(server, [ask(float(n), model) for model in ("quick", "m") for n in (1, 2, 3)])
+    assert {answer.status for answer in server.together(packets)} == {200}
+    right, bugs = getattr(place, name), iter([True, False])
+
+    def wrong(*given: Any, **named: Any) -> Any:
+        if next(bugs, False):
+            raise LookupError("the secret reason")
+        return right(*given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, wrong)
+        answers = server.together(packets)
+    assert next(bugs, None) is None, "it was never there"
+    assert {answer.status for answer in answers} == {200, status}
+    for answer, value in zip(answers, (2.0, 4.0, 6.0) * 2, strict=True):
+        assert b"secret" not in answer.body
+        assert answer.status == 500 or numbers(answer) == [value, value]
+    assert server.books() == (0,) * 6
+    assert [numbers(answer)[0] for answer in server.together(packets)] == [2.0, 4.0, 6.0] * 2
 
 
 @pytest.mark.usefixtures("noisy")

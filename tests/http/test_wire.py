@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oipserver.core.datatypes import BF16, BOOL, BYTES, DATATYPES, FP16, FP32, FP64, INT32, INT64, Datatype
@@ -36,7 +36,6 @@ from oipserver.http.wire import (
 Array = npt.NDArray[Any]
 Document = dict[str, Any]
 
-relaxed = settings(deadline=None)
 
 ENVELOPE = Envelope("m", "7", "request-1", 60.0)
 X: Document = {"name": "x", "shape": [2], "datatype": "FP64", "data": [1, 2]}
@@ -329,14 +328,12 @@ def test_literals_inside_strings_are_text(name: str) -> None:
     assert repr(request.inputs[0].data.tolist()) == "[nan, 1.0]"
 
 
-@relaxed
 @given(st.text(st.sampled_from('"\\NaInfty -[]{},:u0/é\n'), max_size=30))
 def test_no_string_is_ever_touched(content: str) -> None:
     document = {"id": content + "!", "inputs": [{**X, "data": [math.inf, 1]}], content: "NaN"}
     assert read(document)[0].id == content + "!"
 
 
-@relaxed
 @given(
     st.lists(
         st.sampled_from(['"', "\\", "NaN", "Infinity", "-", "[", "]", "{", "}", ",", ":", "1", " "]),
@@ -804,7 +801,9 @@ def test_shared_memory_is_not_supported(name: str) -> None:
 
 def test_classification_takes_a_count() -> None:
     output = {"name": "y", "parameters": {"classification": 0}}
-    refused({"inputs": [X], "outputs": [output]}, "output 'y': classification must be a number from 1, got '0'")
+    refused(
+        {"inputs": [X], "outputs": [output]}, "output 'y': classification must be a number from 1, got '0'"
+    )
 
 
 # --- raw binary requests -----------------------------------------------------------------------------------
@@ -1040,7 +1039,6 @@ def same(sent: Tensor, got: Tensor, nulled: bool) -> bool:
     ) == repr(got.data.tolist())
 
 
-@relaxed
 @given(data=st.data(), binary=st.sets(st.sampled_from("abcd")))
 def test_an_answer_read_as_a_question_is_the_same(data: st.DataObject, binary: set[str]) -> None:
     sent = [data.draw(tensors(name)) for name in data.draw(st.sets(st.sampled_from("abcd"), min_size=1))]
@@ -1059,7 +1057,6 @@ def test_an_answer_read_as_a_question_is_the_same(data: st.DataObject, binary: s
         assert same(tensor, got, nulled=tensor.name not in blobs)
 
 
-@relaxed
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),

@@ -79,7 +79,7 @@ class Store:
             raise self.stored
         return self.stored
 
-    def _release(self) -> None:
+    def _release(self, _: Model) -> None:
         self.released += 1
 
     def _change(self) -> None:

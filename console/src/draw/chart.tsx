@@ -25,7 +25,7 @@ interface ChartProps {
 /** Lines or points over time, in the colours of the theme. */
 export function Chart(props: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
-  const plot = useRef<uPlot>(undefined);
+  const plot = useRef<uPlot>();
   const { x, lines } = props;
   const table = [x, ...lines.map((line) => line.values)] as uPlot.AlignedData;
   const latest = useRef(props);
@@ -81,7 +81,7 @@ function options(props: ChartProps, element: HTMLElement): uPlot.Options {
     height: props.height ?? HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     scales: { x: { time: false }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
     axes: [
       { ...axis, size: 24, values: (_, ticks) => ticks.map((tick) => formatX?.(tick) ?? String(tick)) },
@@ -94,7 +94,8 @@ function options(props: ChartProps, element: HTMLElement): uPlot.Options {
         stroke: colour(line.colour),
         width: line.points ? 0 : 1.5,
         ...(line.points && { paths: () => null }),
-        points: line.points ? { show: true, size: 3, fill: colour(line.colour) } : { show: false },
+        // Of lines, too: a value between two moments without one is no line.
+        points: { show: true, size: 3, fill: colour(line.colour) },
         spanGaps: false,
       })),
     ],

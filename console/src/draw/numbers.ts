@@ -13,13 +13,6 @@ export function percent(share: number): string {
   return `${value >= 99.95 || value === 0 ? value.toFixed(0) : value < 0.1 ? "< 0.1" : value.toFixed(1)} %`;
 }
 
-/** Milliseconds with a unit. */
-export function duration(milliseconds: number): string {
-  if (milliseconds >= 10_000) return `${(milliseconds / 1000).toFixed(1)} s`;
-  if (milliseconds >= 100) return `${milliseconds.toFixed(0)} ms`;
-  return milliseconds >= 1 ? `${milliseconds.toFixed(1)} ms` : `${milliseconds.toFixed(2)} ms`;
-}
-
 /** The smallest value that at least this share of the values does not exceed (nearest rank). */
 export function percentile(sorted: number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;

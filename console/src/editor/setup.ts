@@ -29,15 +29,16 @@ import type { ModelMetadata } from "../types";
 const CHECKED = 200_000;
 
 const look = EditorView.theme({
-  "&": { color: "var(--text)", backgroundColor: "transparent", fontSize: "var(--code-size)", height: "100%" },
+  "&": { color: "var(--text)", backgroundColor: "transparent", fontSize: "var(--code-size)", maxHeight: "60dvh" },
   "&.cm-focused": { outline: "none" },
   ".cm-scroller": { fontFamily: "var(--mono)", lineHeight: "1.5", overflow: "auto" },
+  ".cm-content, .cm-gutter": { minHeight: "140px" },
   ".cm-content": { caretColor: "var(--text)", padding: "6px 0" },
   ".cm-gutters": { backgroundColor: "transparent", color: "var(--faint)", border: "none" },
   ".cm-activeLine, .cm-activeLineGutter": { backgroundColor: "transparent" },
   "&.cm-focused .cm-activeLine, &.cm-focused .cm-activeLineGutter": { backgroundColor: "var(--hover)" },
   ".cm-content ::selection, .cm-line::selection": { backgroundColor: "var(--selection)" },
-  ".cm-matchingBracket": { backgroundColor: "var(--selection)" },
+  "&.cm-focused .cm-matchingBracket": { backgroundColor: "var(--selection)" },
   ".cm-foldPlaceholder": { background: "var(--hover)", border: "1px solid var(--line)", color: "var(--muted)" },
   ".cm-error-line": { backgroundColor: "var(--bad-soft)" },
   ".cm-error-part": { textDecoration: "underline wavy var(--bad) 1px", textUnderlineOffset: "3px" },

@@ -37,12 +37,16 @@ export interface Document {
   inputs: InputPlace[];
 }
 
-/** Nothing, while the text is no JSON object with a list of inputs. */
-export function read(text: string): Document | undefined {
+/**
+ * Nothing, while the text is no JSON object with a list of inputs.
+ *
+ * Of an answer, the tensors are its `outputs`.
+ */
+export function read(text: string, tensors: "inputs" | "outputs" = "inputs"): Document | undefined {
   const top = jsonLanguage.parser.parse(text).topNode;
   const object = top.firstChild;
   if (object?.name !== "Object" || !parses(text)) return undefined;
-  const list = valueOf(object, "inputs", text);
+  const list = valueOf(object, tensors, text);
   if (list?.name !== "Array") return undefined;
   const inputs = list.getChildren("Object").map((node) => inputAt(node, text));
   return { text, body: placeOf(object, text), inputs };

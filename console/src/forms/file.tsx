@@ -50,7 +50,7 @@ export function FileFields(props: FileProps) {
         </figure>
       ))}
       {attached && (
-        <button type="button" class="quiet" data-testid="tensor-file-remove"
+        <button type="button" class="plain small" data-testid="tensor-file-remove"
           onClick={() => props.fill(empty(input), input.shape)}>
           Write it as JSON instead
         </button>

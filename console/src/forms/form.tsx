@@ -18,18 +18,26 @@ export function TensorForm({ text, files, metadata }: {
 }) {
   const found = useComputed(() => read(text.value));
   const document = found.value;
-  if (!document) {
-    return (
-      <div class="form" data-testid="form">
-        <p class="form-note">The JSON has a mistake. The form is here again when it is mended.</p>
-      </div>
-    );
-  }
   const write = (next: string) => {
     text.value = next;
   };
   return (
     <div class="form" data-testid="form">
+      {document
+        ? <Fields document={document} files={files} metadata={metadata} write={write} />
+        : <p class="form-note">The JSON has a mistake. The form is here again when it is mended.</p>}
+    </div>
+  );
+}
+
+function Fields({ document, files, metadata, write }: {
+  document: Document;
+  files: Signal<Files>;
+  metadata: ModelMetadata;
+  write: (text: string) => void;
+}) {
+  return (
+    <>
       {document.inputs.map((input, index) => (
         <TensorFields
           key={index}
@@ -42,7 +50,7 @@ export function TensorForm({ text, files, metadata }: {
       ))}
       <Missing document={document} metadata={metadata} write={write} />
       <Requested document={document} metadata={metadata} write={write} />
-    </div>
+    </>
   );
 }
 
@@ -54,7 +62,7 @@ function Missing({ document, metadata, write }: {
 }) {
   const absent = metadata.inputs.filter(
     (tensor) => !document.inputs.some((input) => announcedFor(metadata, document, input.name) === tensor));
-  const named = document.inputs.some((input) => named_(metadata).some((tensor) => tensor.name === input.name));
+  const named = document.inputs.some((input) => namedInputs(metadata).some((tensor) => tensor.name === input.name));
   if (!absent.length || named) return null;
   return (
     <p class="form-row">
@@ -70,12 +78,12 @@ function Missing({ document, metadata, write }: {
 
 /** What the model says of an input; one that has no other input lets callers name it freely. */
 function announcedFor(metadata: ModelMetadata, document: Document, name: string): TensorMetadata | undefined {
-  const all = [...metadata.inputs, ...named_(metadata)];
+  const all = [...metadata.inputs, ...namedInputs(metadata)];
   const only = metadata.inputs.length === 1 && document.inputs.length === 1 ? metadata.inputs[0] : undefined;
   return all.find((tensor) => tensor.name === name) ?? only;
 }
 
-const named_ = (metadata: ModelMetadata): TensorMetadata[] => metadata.parameters?.named_inputs ?? [];
+const namedInputs = (metadata: ModelMetadata): TensorMetadata[] => metadata.parameters?.named_inputs ?? [];
 
 function plainest(tensor: TensorMetadata): string {
   const shape = tensor.shape.map((size) => Math.max(size, 1));

@@ -70,7 +70,7 @@ export function Grid({ input, announced, fill }: {
               })}
               {rowsVary && rows > lines && row % lines === 0 && (
                 <td>
-                  <button type="button" class="quiet" data-testid="row-remove" aria-label={`Remove row ${row / lines}`}
+                  <button type="button" class="plain small" data-testid="row-remove" aria-label={`Remove row ${row / lines}`}
                     onClick={() => drop(row)}>
                     ×
                   </button>
@@ -81,7 +81,7 @@ export function Grid({ input, announced, fill }: {
         </tbody>
       </table>
       {rowsVary && (
-        <button type="button" class="quiet grid-add" data-testid="row-add" onClick={add}>+ row</button>
+        <button type="button" class="plain small grid-add" data-testid="row-add" onClick={add}>+ row</button>
       )}
     </div>
   );

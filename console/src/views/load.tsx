@@ -1,7 +1,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Chart } from "../draw/chart";
-import { duration, short } from "../draw/numbers";
+import { short } from "../draw/numbers";
 import { failures, run, summary, type Shot } from "../loadrun";
+import { duration } from "../parts";
 import type { Outgoing } from "../types";
 import "./panels.css";
 
@@ -10,13 +11,13 @@ const MOST_AT_ONCE = 64;
 /** Redrawn so often while it runs, in milliseconds. */
 const REDRAWN = 100;
 
-/** Sends `request` N times, some at once, and draws how long the answers took. */
-export function Load({ request }: { request: Outgoing }) {
+/** Sends the request that is there at the start N times, some at once, and draws how long the answers took. */
+export function Load({ request }: { request: () => Outgoing }) {
   const [requests, setRequests] = useState(200);
   const [atOnce, setAtOnce] = useState(4);
   const [shots, setShots] = useState<Shot[]>([]);
   const [state, setState] = useState<"idle" | "running" | "done">("idle");
-  const stop = useRef<AbortController>(undefined);
+  const stop = useRef<AbortController>();
   useEffect(() => () => stop.current?.abort(), []);
 
   const start = async () => {
@@ -26,7 +27,7 @@ export function Load({ request }: { request: Outgoing }) {
     setShots([]);
     setState("running");
     const redraw = setInterval(() => setShots([...taken]), REDRAWN);
-    await run(request, {
+    await run(request(), {
       requests,
       concurrency: atOnce,
       signal: controller.signal,
@@ -38,7 +39,7 @@ export function Load({ request }: { request: Outgoing }) {
   };
 
   return (
-    <div class="panel">
+    <section class="pane panel" aria-label="Load run">
       <form class="load-form" onSubmit={(event) => {
         event.preventDefault();
         void start();
@@ -51,7 +52,7 @@ export function Load({ request }: { request: Outgoing }) {
         <span class="form-note">Sends the request of the Inference tab. A browser sends some six at once over HTTP/1.1.</span>
       </form>
       {state !== "idle" && <Result shots={shots} state={state} requests={requests} />}
-    </div>
+    </section>
   );
 }
 
@@ -101,7 +102,7 @@ function Result({ shots, state, requests }: { shots: Shot[]; state: string; requ
           format={duration}
           formatX={(seconds) => `${short(seconds)} s`}
         />
-        <p class="legend"><span class="key key-good" /> answers <span class="key key-bad" /> errors</p>
+        <p class="legend"><span class="mark mark--accent" /> answers <span class="mark mark--bad" /> errors</p>
       </div>
     </div>
   );

@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { Chart, type Line } from "../draw/chart";
-import { duration, short } from "../draw/numbers";
+import { short } from "../draw/numbers";
+import { duration, FailureNote } from "../parts";
 import { points, watch, watched, watchFailure, type Point } from "../watch";
 import "./panels.css";
 
@@ -23,9 +24,7 @@ export function ServerPanel() {
         </label>
         <span class="form-note">From /metrics, every two seconds.</span>
       </header>
-      {failure && (
-        <p class="form-problem" role="alert" data-testid="panel-error">{failure.title}. {failure.detail}</p>
-      )}
+      {failure && <FailureNote failure={failure} testid="panel-error" />}
       {!failure && !all.length && <p class="form-note" role="status">Reading the first two seconds.</p>}
       <div class="panel-grid">
         <Throughput all={all} />
@@ -43,12 +42,12 @@ function Throughput({ all }: { all: Point[] }) {
 }
 
 function Latency({ all }: { all: Point[] }) {
-  const lines = [line("p95", "--accent", all, (point) => point.p95), line("p50", "--second", all, (point) => point.p50)];
+  const lines = [line("p95", "--accent", all, (point) => point.p95), line("p50", "--series-2", all, (point) => point.p50)];
   return <Figure id="panel-latency" title="Latency" all={all} lines={lines} format={duration} />;
 }
 
 function Queue({ all }: { all: Point[] }) {
-  const lines = [line("waiting", "--accent", all, (point) => point.queue), line("inside", "--second", all, (point) => point.inside)];
+  const lines = [line("waiting", "--accent", all, (point) => point.queue), line("inside", "--series-2", all, (point) => point.inside)];
   const wait = all.findLast((point) => point.wait !== null)?.wait;
   const note = wait == null ? "" : `95 % waited up to ${duration(wait)}`;
   return <Figure id="panel-queue" title="Queue" all={all} lines={lines} format={short} note={note} />;
@@ -80,7 +79,7 @@ function Figure({ id, title, all, lines, format, note }: FigureProps) {
         <h3>{title}</h3>
         {lines.map((line, index) => (
           <span key={line.label} class="panel-value">
-            <span class={`key key${line.colour}`} /> {line.label} <b>{shown(latest[index])}</b>
+            <span class={`mark mark${line.colour}`} /> {line.label} <b>{shown(latest[index])}</b>
           </span>
         ))}
       </figcaption>

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
+from posixpath import normpath
 from typing import NamedTuple, TypeAlias
 
 from starlette.exceptions import HTTPException
@@ -108,7 +109,10 @@ class CustomRoutes:
     def _caller(self, scope: Scope) -> Caller:
         """Who asks; a key's patterns name routes by their paths."""
         asking = identify(self._gate.guard, scope["headers"])
-        asking.permit(Right.INFER, _plain_path(scope))
+        path = _plain_path(scope)
+        # A mounted application may take "/open/../closed" for either: both must be named.
+        for meant in (path, normpath(path)):
+            asking.permit(Right.INFER, meant)
         asking.take()
         return asking
 

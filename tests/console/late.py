@@ -1,0 +1,3 @@
+"""A model that fails to load."""
+
+raise RuntimeError("the weights are missing")
