@@ -248,8 +248,8 @@ def keys() -> None:
 @click.option("--file", metavar="FILE", help="YAML file that the entry is written to, instead of shown.")
 def new(name: str, file: str | None, **given: str | tuple[str, ...] | None) -> int:
     """Make a key, show it once, and what is to be kept of it: a digest that nobody can turn back."""
+    from oipserver.access import AccessError
     from oipserver.access import new as making
-    from oipserver.access.entry import AccessError
 
     try:
         made = making.make(name, given)

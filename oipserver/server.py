@@ -20,21 +20,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import uvloop
 
 from oipserver import __version__, descriptors, log
-from oipserver.access.entry import AccessError
-from oipserver.access.plain import plain_warning
-from oipserver.access.reload import Keys
+from oipserver.access import AccessError
 from oipserver.allocator import for_a_model, keep_large_blocks
 from oipserver.apps.life import Apps
 from oipserver.apps.loading import AppError, load_apps
 from oipserver.apps.models import Models
 from oipserver.apps.services import services_of
 from oipserver.artifacts.golden_file import read_golden
-from oipserver.config import HttpConfig, ServerConfig, SourcesConfig
+from oipserver.config import AccessConfig, HttpConfig, ServerConfig, SourcesConfig
 from oipserver.core import runtimes
 from oipserver.core.admission import OPEN, Gate
 from oipserver.core.controlplane import ControlPlane
@@ -63,6 +61,9 @@ from oipserver.remains import Remains
 from oipserver.sources import fetch
 from oipserver.tls import TlsError, certificates_of
 from oipserver.watch import Watch
+
+if TYPE_CHECKING:
+    from oipserver.access.reload import Keys
 
 logger = logging.getLogger("oipserver.server")
 
@@ -174,6 +175,13 @@ def _leave_stuck_threads(code: int) -> None:
                 os._exit(code)
 
 
+def _keys(config: AccessConfig) -> Keys:
+    """Most servers have none, and spare themselves the import."""
+    from oipserver.access.reload import Keys
+
+    return Keys(config)
+
+
 def _in_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
@@ -214,7 +222,7 @@ class Server:
         self._stored = stored
         self._metrics = Metrics(config.models, config.metrics.triton_names)
         access = config.access
-        self._keys = Keys(access) if access.keys or access.keys_file else None
+        self._keys = _keys(access) if access.keys or access.keys_file else None
         statistics = Statistics()
         self._listeners = Listeners(config, (self._metrics, statistics), opened)
         observer = self._listeners.observer
@@ -314,7 +322,7 @@ class Server:
 
     async def _open(self) -> tuple[int | None, int | None]:
         config, loop = self._config, asyncio.get_running_loop()
-        if self._keys is not None and (warning := plain_warning(config)):
+        if self._keys is not None and (warning := self._keys.warning(config)):
             logger.warning("%s", warning)
         if self._keys is None and config.model_control == "explicit":
             logger.warning(

@@ -35,7 +35,7 @@ export function FailureNote({ failure, field, testid }: { failure: Failure; fiel
   return (
     <div class="failure" role="alert" data-testid={testid} data-code={failure.code}>
       <strong>{failure.title}</strong>
-      {failure.detail && <> — {failure.detail}</>}
+      {failure.detail && <> — {sentence(failure.detail)}</>}
       {field && (
         <>
           {" "}
@@ -46,6 +46,9 @@ export function FailureNote({ failure, field, testid }: { failure: Failure; fiel
     </div>
   );
 }
+
+/** With a full stop where there is none. */
+const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`);
 
 export function download(name: string, text: string): void {
   const link = document.createElement("a");

@@ -42,6 +42,7 @@ export function ShortcutsHelp({ shortcuts, onClose }: { shortcuts: Shortcut[]; o
   useEffect(() => dialog.current?.showModal(), []);
   return (
     <dialog ref={dialog} class="help" data-testid="help-dialog" aria-labelledby="help-title" onClose={onClose}
+      onKeyDown={(event) => event.key === "?" && dialog.current?.close()}
       onClick={(event) => event.target === dialog.current && dialog.current?.close()}>
       <div class="dialog-inside">
         <h2 id="help-title">Keys</h2>

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
+from oipserver.access import AccessError
 from oipserver.config.fields import build, convert, flatten, leaves, setting, shown
 from oipserver.config.schema import Name
 from oipserver.config.sources import PARSERS
@@ -26,10 +27,6 @@ Patterns = Annotated[
 Subject = Annotated[
     str, Meta(max_length=1024, description="a certificate's subject, e.g. CN=batch,O=Example")
 ]
-
-
-class AccessError(ValueError):
-    """The keys cannot be used; the text is one line with every problem."""
 
 
 @dataclass(frozen=True, slots=True)

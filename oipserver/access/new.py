@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from oipserver.access.entry import AccessError, check_names, read_text
+from oipserver.access import AccessError
+from oipserver.access.entry import check_names, read_text
 
 # So that people and secret scanners know one when they see it.
 PREFIX = "oip_"

@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 
-from oipserver.access.entry import AccessError, Entry, check_names, read_file, read_list, read_text
+from oipserver.access import AccessError
+from oipserver.access.entry import Entry, check_names, read_file, read_list, read_text
 from oipserver.access.guard import KeyGuard
-from oipserver.config import AccessConfig
+from oipserver.access.plain import plain_warning
+from oipserver.config import AccessConfig, ServerConfig
 from oipserver.core.threads import in_daemon_thread
 
 logger = logging.getLogger("oipserver.access")
@@ -25,6 +27,10 @@ class Keys:
         self._config = config
         self._stamp = _stamp(config.keys_file)
         self.guard = KeyGuard(_entries(config), config.header.lower(), config.open)
+
+    def warning(self, config: ServerConfig) -> str:
+        """What is to be said of how they travel; "" when there is nothing."""
+        return plain_warning(config)
 
     async def watch(self) -> None:
         """Look from time to time until cancelled; files are read off the event loop."""

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
 from oipserver.core.admission import Admission, Gate
@@ -223,7 +222,9 @@ class DataPlane:
         if not admission.idempotency:
             return self._queue(request, work, version, reply, admission)
         scope = (admission.caller.name, request.model_name, request.model_version, admission.idempotency)
-        compute = partial(self._queue, request, work, version, admission=admission)
+
+        def compute(request: InferenceRequest, work: Work, reply: Reply) -> None:
+            self._queue(request, work, version, reply, admission)
 
         def answer(result: InferenceResponse | Fault) -> None:
             if admission.phases is None and not isinstance(result, Fault):

@@ -11,15 +11,15 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from oipserver.core.contract import Work, nbytes_of
 from oipserver.core.errors import BadRequest, Conflict, DeadlineExceeded, Fault, InternalError, printable
-from oipserver.core.messages import Array, InferenceRequest, InferenceResponse
+from oipserver.core.messages import Array, InferenceRequest, InferenceResponse, Tensor
 
 logger = logging.getLogger("oipserver.idempotency")
 
@@ -27,7 +27,7 @@ Reply: TypeAlias = Callable[[InferenceResponse | Fault], None]
 # Who asks, which model and version, and the key.
 Scope: TypeAlias = tuple[str, str, str | None, str]
 # Begins a computation, which ends with one call of the reply; raises a Fault where it is refused.
-Compute: TypeAlias = Callable[[Reply], object]
+Compute: TypeAlias = Callable[[InferenceRequest, Work, Reply], object]
 
 MAX_KEY = 255
 # Of an answer that is kept, besides its tensors.
@@ -48,33 +48,38 @@ def check_key(key: str) -> str:
 
 
 class Waiter:
-    """One caller that waits for an answer."""
+    """One caller that waits for an answer.
 
-    __slots__ = ("_compute", "_reply", "_timer", "deadline", "request_id")
+    Attributes:
+        line: those that wait for the same.
+    """
+
+    __slots__ = ("_compute", "_reply", "_request", "_timer", "line")
 
     def __init__(self, request: InferenceRequest, compute: Compute, reply: Reply) -> None:
-        self.deadline = request.deadline
-        self.request_id = request.id
+        self.line: dict[Waiter, None] = {}
+        self._request = request
         self._compute = compute
         self._reply: Reply | None = reply
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def waits(self) -> bool:
-        """It has no answer, and has not left."""
-        return self._reply is not None
+    def deadline(self) -> float:
+        """Until when it waits, in `time.monotonic` seconds."""
+        return self._request.deadline
 
     def cancel(self) -> None:
-        """The caller has left."""
+        """The caller has left, or is answered."""
         self._reply = None
+        self.line.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
 
-    def begin(self, reply: Reply) -> None:
+    def begin(self, work: Work, reply: Reply) -> None:
         """Compute the answer; the model's queue keeps its deadline from now on."""
         if self._timer is not None:
             self._timer.cancel()
-        self._compute(reply)
+        self._compute(self._request, work, reply)
 
     def watch(self) -> None:
         """Keep its deadline, which whoever computes does not know."""
@@ -88,7 +93,7 @@ class Waiter:
         if reply is None:
             return
         try:
-            reply(result if isinstance(result, Fault) else replace(result, id=self.request_id))
+            reply(result if isinstance(result, Fault) else replace(result, id=self._request.id))
         except Exception:
             logger.exception("a front failed to take an answer")
 
@@ -98,10 +103,24 @@ class Waiter:
 
 @dataclass(slots=True)
 class _Pending:
-    """An answer that is computed, and those that wait for it."""
+    """An answer that is computed, and those that wait for it.
+
+    Attributes:
+        inputs, work: of the first; what the others bring is the same, and need not be kept as often.
+        waiters: in the order in which they came.
+    """
 
     digest: bytes
-    waiters: list[Waiter]
+    inputs: Sequence[Tensor]
+    work: Work
+    waiters: dict[Waiter, None] = field(default_factory=dict)
+
+    def add(self, request: InferenceRequest, compute: Compute, reply: Reply) -> Waiter:
+        """One more that waits."""
+        waiter = Waiter(replace(request, inputs=self.inputs), compute, reply)
+        waiter.line = self.waiters
+        self.waiters[waiter] = None
+        return waiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,52 +166,53 @@ class Replays:
         known = self._kept.get(scope) or self._pending.get(scope)
         if known is not None and known.digest != digest:
             raise Conflict("the idempotency key was used before, for a request with other tensors")
-        waiter = Waiter(request, compute, reply)
         if isinstance(known, _Kept):
+            waiter = Waiter(request, compute, reply)
             asyncio.get_running_loop().call_soon(waiter.answer, known.response)
         elif known is not None:
-            known.waiters.append(waiter)
+            waiter = known.add(request, compute, reply)
             waiter.watch()
         else:
-            self._begin(scope, _Pending(digest, [waiter]))
+            pending = _Pending(digest, request.inputs, work)
+            waiter = pending.add(request, compute, reply)
+            self._begin(scope, pending)
         return waiter
 
     def _begin(self, scope: Scope, pending: _Pending) -> None:
         """Compute for the first who waits."""
         self._pending[scope] = pending
+        first = next(iter(pending.waiters))
         try:
-            pending.waiters[0].begin(lambda result: self._came(scope, pending, result))
+            first.begin(pending.work, lambda result: self._came(scope, pending, result))
         except BaseException:
             del self._pending[scope]
             raise
 
     def _came(self, scope: Scope, pending: _Pending, result: InferenceResponse | Fault) -> None:
         del self._pending[scope]
-        waiting = [waiter for waiter in pending.waiters if waiter.waits]
+        waiting = list(pending.waiters)
         if isinstance(result, InferenceResponse):
             self._try_to_keep(scope, pending.digest, result)
         elif isinstance(result, DeadlineExceeded):
             # It was the deadline of one; others may have more time.
             now = time.monotonic()
-            later = [waiter for waiter in waiting if waiter.deadline > now]
             waiting = [waiter for waiter in waiting if waiter.deadline <= now]
-            self._begin_again(scope, pending.digest, later)
         for waiter in waiting:
             waiter.answer(result)
+        if pending.waiters:
+            self._begin_again(scope, pending)
 
-    def _begin_again(self, scope: Scope, digest: bytes, waiters: list[Waiter]) -> None:
-        if not waiters:
-            return
+    def _begin_again(self, scope: Scope, pending: _Pending) -> None:
         fault: Fault
         try:
-            self._begin(scope, _Pending(digest, waiters))
+            self._begin(scope, pending)
             return
         except Fault as refused:
             fault = refused
         except Exception:
             logger.exception("a request could not be begun again")
             fault = InternalError("internal error")
-        for waiter in waiters:
+        for waiter in list(pending.waiters):
             waiter.answer(fault)
 
     def _try_to_keep(self, scope: Scope, digest: bytes, response: InferenceResponse) -> None:

@@ -77,6 +77,7 @@ class InferDoor:
                 return exchange.refused(fault)
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         exchange.infer(body, lambda answer: _settle(future, answer))
+        del body  # its tensors are all that is kept until there is an answer
         if future.done():
             return future.result()
 

@@ -80,7 +80,6 @@ class Party:
 
     def drop(self, passenger: Passenger) -> None:
         """One has left."""
-        self._phases = None  # those of somebody who was answered
         self._ended("CANCELLED", passenger)
         if self._convoy is not None:
             self._convoy.drop(passenger)
@@ -186,10 +185,10 @@ class Party:
         """The answer to one by itself."""
         if passenger.over:
             return
-        self._look_at_the_clock()
         if isinstance(result, Fault):  # not raised: its traceback would be everybody's
             self._refuse(passenger, result)
             return
+        self._look_at_the_clock()
         try:
             body = encode_response(self._response(passenger.body_id.decode(), result), self._template.plan)
             self._reply(passenger, "OK", passenger.answer(body, self._timing()))
@@ -200,6 +199,7 @@ class Party:
             self._refuse(passenger, InternalError("internal error"))
 
     def _refuse(self, passenger: Passenger, fault: Fault) -> None:
+        self._phases = None  # those of somebody who was answered
         self._reply(passenger, fault.code, passenger.refused(fault))
 
     def _reply(self, passenger: Passenger, code: str, answer: Answer) -> None:

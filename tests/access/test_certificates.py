@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import grpc
 import pytest
 import trustme
+from cryptography import x509
 
 from oipserver.config import AccessConfig, TlsConfig
 from tests.access.running import SERVICE, KeyedServer, entry, key, write
+from tests.conformance.wires import message
 from tests.grpc.running import failure, raw_request
 from tests.support import PATIENCE
 
@@ -44,6 +47,12 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @pytest.fixture(scope="module")
 def server(pki: Pki) -> Iterator[KeyedServer]:
+    with serving(pki, "required") as running:
+        yield running
+
+
+def serving(pki: Pki, client_auth: Literal["required", "optional"]) -> KeyedServer:
+    """Knows the owners of certificates `batch-...`, and the key of `boss`."""
     keys = pki.folder / "keys.json"
     batch = {"name": "batch", "subject": "*CN=batch-*", "models": ["m", "/whoami"], "roles": ["infer"]}
     write(keys, batch, entry("boss", roles=["admin"]))
@@ -51,10 +60,9 @@ def server(pki: Pki) -> Iterator[KeyedServer]:
         cert_file=str(pki.folder / "localhost.crt"),
         key_file=str(pki.folder / "localhost.key"),
         client_ca_file=str(pki.folder / "ca.crt"),
-        client_auth="required",
+        client_auth=client_auth,
     )
-    with KeyedServer(AccessConfig(keys_file=str(keys)), tls=tls) as running:
-        yield running
+    return KeyedServer(AccessConfig(keys_file=str(keys)), tls=tls)
 
 
 def ask(server: KeyedServer, pki: Pki, client: str, *paths: str, **headers: str) -> list[int]:
@@ -84,6 +92,31 @@ def test_over_http(server: KeyedServer, pki: Pki) -> None:
 def test_a_key_goes_before_the_certificate(server: KeyedServer, pki: Pki) -> None:
     assert ask(server, pki, "batch-7", *PATHS, x_api_key=key("boss")) == [200] * 5
     assert ask(server, pki, "batch-7", *PATHS, x_api_key="wrong") == [401] * 5
+
+
+def test_nobody_takes_another_ones_name_by_writing_it_in_front_of_a_request(pki: Pki) -> None:
+    """A head that is known is told by its bytes and by who sent it; neither may pass for the other."""
+    sent = message("POST", PATHS[0], BODY.encode())
+    subject = x509.load_pem_x509_certificate(pki.pairs["batch-7"][0]).subject.rfc4514_string().encode()
+    with serving(pki, "optional") as server:
+        batch = ssl.create_default_context(cadata=pki.root.decode())
+        batch.load_cert_chain(pki.folder / "batch-7.crt", pki.folder / "batch-7.key")
+        assert [one(server, batch, sent) for _ in range(3)] == [200] * 3
+        stranger = ssl.create_default_context(cadata=pki.root.decode())
+        assert one(server, stranger, sent) == 401
+        assert one(server, stranger, subject + sent) in (400, 401)
+        known = server.server._http._connections.heads._known  # type: ignore[union-attr]
+        assert any(subject in head for head in known), "it is told by other bytes, and the test tries nothing"
+
+
+def one(server: KeyedServer, context: ssl.SSLContext, sent: bytes) -> int:
+    """The status that answers bytes on a connection of their own."""
+    with (
+        socket.create_connection(("localhost", server.http_port), PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(sent)
+        return int(connection.recv(65536).split()[1])
 
 
 def test_over_grpc(server: KeyedServer, pki: Pki) -> None:

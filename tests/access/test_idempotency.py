@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -227,7 +228,8 @@ class Asked:
         came: list[InferenceResponse | Fault] = []
         request = InferenceRequest("m", [], "id", time.monotonic() + seconds)
         scope: Scope = ("", "m", None, name)
-        self.last = self.replays.submit(scope, request, work(value), self.begun.append, came.append)
+        begin = lambda request, work, reply: self.begun.append(reply)  # noqa: E731
+        self.last = self.replays.submit(scope, request, work(value), begin, came.append)
         return came
 
     def answer(self, size: int = 1) -> None:
@@ -325,6 +327,46 @@ def test_a_deadline_of_the_first_does_not_end_the_others() -> None:
         assert isinstance(third[0], InferenceResponse)
 
     run(scenario())
+
+
+def test_of_those_who_wait_nothing_is_kept_that_the_first_has_brought() -> None:
+    """Or requests that wait for one computation would fill the memory, past every limit of the queue."""
+
+    async def scenario() -> None:
+        asked = Asked()
+        asked.ask("a")
+        brought = np.full((1, 1), 1.0)
+        request = InferenceRequest("m", [Tensor("x", FP64, brought)], "id", time.monotonic() + PATIENCE)
+        taken = Work({"x": brought}, ("y",), {}, 1, 8, None)
+        came: list[InferenceResponse | Fault] = []
+        waiter = asked.replays.submit(("", "m", None, "a"), request, taken, _not_begun, came.append)
+        left = weakref.ref(brought)
+        del brought, request, taken
+        assert left() is None
+        asked.answer()
+        assert len(came) == 1
+        assert waiter.line == {}
+
+    run(scenario())
+
+
+def test_who_leaves_waits_no_more() -> None:
+    async def scenario() -> None:
+        asked = Asked()
+        first = asked.ask("a")
+        for _ in range(100):
+            asked.ask("a")
+            asked.last.cancel()
+        assert asked.last not in asked.last.line
+        assert len(asked.last.line) == 1
+        asked.answer()
+        assert len(first) == 1
+
+    run(scenario())
+
+
+def _not_begun(request: InferenceRequest, work: Work, reply: object) -> None:
+    raise AssertionError("it is computed already")
 
 
 def test_a_refusal_is_everybodys_and_leaves_nothing() -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import grpc
 import pytest
 
-from oipserver.access.entry import AccessError, read_file, read_text
+from oipserver.access import AccessError
+from oipserver.access.entry import read_file, read_text
 from oipserver.access.guard import KeyGuard
 from oipserver.access.new import PREFIX, append, digest_of, make
 from oipserver.access.plain import plain_warning

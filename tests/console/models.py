@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import numpy as np
 from oipserver_python import Input, Output, function
 from oipserver_python import image as decoded
+from PIL import Image
+
+
+def blank() -> bytes:
+    """A PNG file with nothing on it."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(file, "PNG")
+    return file.getvalue()
+
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 
@@ -18,6 +28,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
         Output("labels", "BYTES", [-1]),
         Output("scores", "FP32", [-1], minimum=0, maximum=1),
     ],
+    example={"image": [blank()]},
 )
 def finder(image: np.ndarray) -> dict[str, object]:
     """The box around each of three colours, and how much of it has that colour."""

@@ -17,6 +17,7 @@ from google.protobuf import json_format
 from playwright.sync_api import Locator, Page, expect
 
 from oipserver.grpc._generated import open_inference_pb2 as pb
+from tests.console.conftest import Visit
 from tests.console.steps import (
     IRIS,
     SETOSA,
@@ -274,10 +275,10 @@ def test_python_asks_the_same(exported: Callable[[str], tuple[str, Any]]) -> Non
 def test_grpcurl_would_ask_the_same(
     exported: Callable[[str], tuple[str, Any]], server: ServerProcess
 ) -> None:
-    """grpcurl is not at hand; its argument is the request in protobuf's own JSON."""
+    """grpcurl is not at hand; what it would read is the request in protobuf's own JSON."""
     text, outputs = exported("grpcurl")
     assert "inference.GRPCInferenceService/ModelInfer" in text
-    script = 'grpcurl() { while [ $# -gt 0 ]; do case $1 in -d) printf %s "$2"; esac; shift; done; }\n' + text
+    script = f"grpcurl() {{ cat; }}\n{text}"
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     request = json_format.Parse(said, pb.ModelInferRequest())
     with grpc.insecure_channel(server.grpc_target) as channel:
@@ -366,14 +367,20 @@ def test_a_python_function_has_a_plain_client_beside_its_own(console: Open) -> N
     expect(shown(page, "response")).to_have_attribute("data-status", "200")
 
 
-def test_html_of_a_route_runs_nothing_and_loads_nothing(console: Open) -> None:
-    page = console("#/client?method=GET&path=/page")
+def test_html_of_a_route_runs_nothing_and_loads_nothing(visit: Visit, server: ServerProcess) -> None:
+    visiting = visit(server)
+    page = visiting.open("#/client?method=GET&path=/page")
     title = page.title()
     shown(page, "http-send").click()
     shown(page, "view-html").click()
     frame = shown(page, "response-html").content_frame
     expect(frame.locator("h1")).to_have_text("An answer in HTML")
     assert page.title() == title
+    assert visiting.elsewhere() == set()
+    script, image = visiting.wrong
+    assert "Blocked script execution" in script
+    assert "spy.png' violates" in image
+    visiting.wrong.clear()
 
 
 def test_the_client_asks_this_server_alone(console: Open) -> None:

@@ -52,10 +52,10 @@ def serving(folder: Path, *flags: str, **environ: str) -> Iterator[ServerProcess
         yield server
 
 
-def keys() -> dict[str, str]:
-    """The variable with one key that may do everything."""
+def keys(*roles: str) -> dict[str, str]:
+    """The variable with one key, that of `tester`; without roles it may do everything."""
     digest = hashlib.sha256(KEY.encode()).hexdigest()
-    entry = {"name": "tester", "sha256": digest, "roles": ["infer", "read", "admin"]}
+    entry = {"name": "tester", "sha256": digest, "roles": roles or ["infer", "read", "admin"]}
     return {"OIPSERVER_ACCESS_KEYS": json.dumps([entry])}
 
 

@@ -278,6 +278,24 @@ def secrets_over_grpc(server: ServerProcess) -> int:
     return len(calls) + len(bodies)
 
 
+def test_a_caller_is_named_also_when_refused(tmp_path: Path) -> None:
+    load = RepositoryModelLoadRequest(model_name="double").SerializeToString()
+    over_http = [("infer", "/v2/models/double/infer"), ("load", "/v2/repository/models/double/load")]
+    over_grpc = [("infer", message("echo", "a").SerializeToString()), ("load", load), ("index", b"")]
+    calls = {"infer": "ModelInfer", "load": "RepositoryModelLoad", "index": "RepositoryIndex"}
+    with serving(tmp_path, **keys("read")) as server:
+        for name, path in over_http:
+            with Http(server) as http:
+                http.ask("POST", path, document(1.0), authorization=f"Bearer {KEY}", x_request_id=f"h-{name}")
+        with grpc.insecure_channel(server.grpc_target) as channel:
+            for name, body in over_grpc:
+                given = (("x-api-key", KEY), ("x-request-id", f"g-{name}"))
+                call(channel, f"{SERVICE}/{calls[name]}", body, *given)
+        lines = [logged(server, one) for one in ("h-infer", "h-load", "g-infer", "g-load", "g-index")]
+    assert [line["code"] for line in lines] == [*["FORBIDDEN"] * 4, "OK"]
+    assert [line.get("caller") for line in lines] == ["tester"] * 5
+
+
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_what_clients_send_is_found_nowhere(tmp_path: Path, style: str) -> None:
     flags = (f"--log-format={style}", "--log-level=debug", "--model-control=explicit")

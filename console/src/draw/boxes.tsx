@@ -22,6 +22,7 @@ export function Boxes({ found, picture }: { found: Found; picture: string | unde
   // Coordinates from 0 to 1 are parts of the picture.
   const parts = found.boxes.length > 0 && found.boxes.every((box) => box.corners.every((value) => value >= 0 && value <= 1));
   const [x, y] = parts ? [width, height] : [1, 1];
+  const letter = width / 24;
   const labels = [...new Set(found.boxes.map((box) => box.label))];
   const colour = (box: Box) => `box-${labels.indexOf(box.label) % COLOURS}`;
   return (
@@ -49,11 +50,14 @@ export function Boxes({ found, picture }: { found: Found; picture: string | unde
                 <title>{words(found.boxes[at] as Box)}</title>
                 <rect class="halo" x={box.left * x} y={box.top * y} width={box.width * x} height={box.height * y} />
                 <rect x={box.left * x} y={box.top * y} width={box.width * x} height={box.height * y} />
+                <text x={box.left * x} y={Math.max(box.top * y - letter * 0.3, letter)} font-size={letter}>
+                  {found.boxes[at]?.label}
+                </text>
               </g>
             ))}
           </svg>
         </div>
-        <div class="table-scroll">
+        <div class="table-scroll" tabIndex={0} role="group" aria-label="Boxes in numbers">
           <table class="values" data-testid="drawn-table" data-output={found.output}>
             <thead><tr><th scope="col">Label</th><th scope="col">Score</th><th scope="col">Box</th></tr></thead>
             <tbody>

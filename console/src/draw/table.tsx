@@ -13,7 +13,7 @@ export function ValueTable({ output, names }: { output: Tensor; names?: string[]
   const wide = Math.min(columns, MOST_COLUMNS);
   if (!columns) return <p class="form-note">It has no elements.</p>;
   return (
-    <div class="table-scroll">
+    <div class="table-scroll" tabIndex={0} role="group" aria-label={`Values of ${output.name}`}>
       <table class="values" data-testid="drawn-table" data-output={output.name}>
         {columns > 1 && (
           <thead>

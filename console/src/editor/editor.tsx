@@ -62,7 +62,7 @@ export function Viewer({ text, label }: { text: string; label: string }) {
   useEffect(() => {
     if (!host.current) return;
     const root = host.current.shadowRoot ?? host.current.attachShadow({ mode: "open" });
-    const attributes = EditorView.contentAttributes.of({ "aria-label": label, "aria-readonly": "true" });
+    const attributes = EditorView.contentAttributes.of({ "aria-label": label, "aria-readonly": "true", tabindex: "0" });
     const view = new EditorView({ doc: text, parent: root, root, extensions: [shared, readOnly, attributes] });
     return () => view.destroy();
   }, [text, label]);

@@ -32,7 +32,6 @@ const look = EditorView.theme({
   "&": { color: "var(--text)", backgroundColor: "transparent", fontSize: "var(--code-size)", maxHeight: "60dvh" },
   "&.cm-focused": { outline: "none" },
   ".cm-scroller": { fontFamily: "var(--mono)", lineHeight: "1.5", overflow: "auto" },
-  ".cm-content, .cm-gutter": { minHeight: "140px" },
   ".cm-content": { caretColor: "var(--text)", padding: "6px 0" },
   ".cm-gutters": { backgroundColor: "transparent", color: "var(--faint)", border: "none" },
   ".cm-activeLine, .cm-activeLineGutter": { backgroundColor: "transparent" },
@@ -70,7 +69,19 @@ export const shared: Extension = [
   keymap.of([...searchKeymap, ...foldKeymap]),
 ];
 
+// Chrome gives text that is typed over coloured text a style attribute, which the Content-Security-Policy forbids.
+const typeOver = EditorView.domEventHandlers({
+  beforeinput: (event, view) => {
+    if (event.inputType !== "insertText" || event.data === null || view.state.selection.main.empty) return false;
+    event.preventDefault();
+    view.dispatch(view.state.replaceSelection(event.data), { userEvent: "input.type", scrollIntoView: true });
+    return true;
+  },
+});
+
 export const writable: Extension = [
+  typeOver,
+  EditorView.theme({ ".cm-content, .cm-gutter": { minHeight: "140px" } }),
   history(),
   highlightActiveLine(),
   keymap.of([...defaultKeymap.filter((binding) => binding.key !== "Mod-Enter"), ...historyKeymap]),

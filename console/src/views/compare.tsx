@@ -86,7 +86,7 @@ function Tensor({ tensor }: { tensor: TensorDifference }) {
     <div class="tensor-difference">
       <p><b>{name}</b> <span class="form-note">{words}</span></p>
       {first.length > 0 && (
-        <div class="table-scroll">
+        <div class="table-scroll" tabIndex={0} role="group" aria-label={`Differences of ${name}`}>
           <table class="values">
             <thead><tr><th scope="col">Element</th><th scope="col">Left</th><th scope="col">Right</th><th scope="col">Difference</th></tr></thead>
             <tbody>

@@ -47,8 +47,8 @@ export function Load({ request }: { request: () => Outgoing }) {
         <Count label="Requests" testid="load-requests" value={requests} most={MOST_REQUESTS} set={setRequests} />
         <Count label="At once" testid="load-concurrency" value={atOnce} most={MOST_AT_ONCE} set={setAtOnce} />
         {state === "running"
-          ? <button type="button" data-testid="load-stop" onClick={() => stop.current?.abort()}>Stop</button>
-          : <button type="submit" class="primary" data-testid="load-start">Start</button>}
+          ? <button type="button" key="stop" data-testid="load-stop" onClick={() => stop.current?.abort()}>Stop</button>
+          : <button type="submit" key="start" class="primary" data-testid="load-start">Start</button>}
         <span class="form-note">Sends the request of the Inference tab. A browser sends some six at once over HTTP/1.1.</span>
       </form>
       {state !== "idle" && <Result shots={shots} state={state} requests={requests} />}

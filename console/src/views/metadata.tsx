@@ -34,7 +34,7 @@ export function Metadata({ session, version }: { session: Session; version?: str
       {metadata && raw && <Viewer text={pretty(metadata)} label="Metadata as JSON" />}
       {metadata && !raw && (
         <div class="body column">
-          <dl class="facts">
+          <dl class="about">
             <dt>Name</dt>
             <dd data-testid="metadata-name">{metadata.name}</dd>
             <dt>Version</dt>
@@ -66,8 +66,8 @@ function Tensors({ title, tensors, testid }: { title: string; tensors?: TensorMe
   return (
     <div>
       <h3>{title}</h3>
-      <div class="scroll">
-        <table>
+      <div class="scroll" role="region" aria-label={title} tabIndex={0}>
+        <table class="tensors">
           <thead>
             <tr>
               <th scope="col">Name</th>

@@ -84,10 +84,16 @@ function Figure({ id, title, all, lines, format, note }: FigureProps) {
         ))}
       </figcaption>
       <Chart label={`${title}: ${words}`} x={all.map((point) => point.at - end)} lines={lines} format={format}
-        formatX={(seconds) => (seconds ? `${Math.round(seconds)} s` : "now")} />
+        formatX={ago} />
       <p class="form-note">{note ?? ""}</p>
     </figure>
   );
+}
+
+/** Whole seconds alone have a name. */
+function ago(seconds: number): string {
+  if (!seconds) return "now";
+  return Number.isInteger(seconds) ? `${seconds} s` : "";
 }
 
 function line(label: string, colour: string, all: Point[], value: (point: Point) => number | null): Line {

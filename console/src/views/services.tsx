@@ -76,7 +76,7 @@ function Model({ service }: { service: Service }) {
       <td>
         <State state={state} reason={reason} />
       </td>
-      <td class="mono">{versions.map((one) => one.version).filter(Boolean).join(", ")}</td>
+      <td class="mono" data-label="Versions">{versions.map((one) => one.version).filter(Boolean).join(", ")}</td>
       <td>
         <div class="urls">
           <Url label="Inference URL" url={`${origin()}${path}/infer`} />
