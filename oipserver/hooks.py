@@ -112,7 +112,6 @@ class HookedModel(Model):
         self.example = None if inputs else model.example
         self.parameter_names = model.parameter_names
         self.parameters = model.parameters
-        self.holds = () if before or behind else model.holds  # a hook's module refers to itself
         # Scoring paths speak of the model's own tensors.
         self.scoring = None if before or outputs else model.scoring
         self._declared = {tensor.name: tensor for tensor in (*self.outputs, *self.optional_outputs)}

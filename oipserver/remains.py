@@ -25,7 +25,7 @@ _Trace: TypeAlias = Callable[[], object]
 
 # Seconds between a model's end and a look at what is left of it.
 _PAUSE = 1.0
-# To look at everything holds the process up (for 0.1 s with scikit-learn): so much of its time may go into it.
+# To look at everything holds the process up, for 0.1 s with scikit-learn: so much of its time at most.
 _SHARE = 0.01
 
 

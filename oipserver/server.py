@@ -222,7 +222,7 @@ class Server:
         self._stored = stored
         self._metrics = Metrics(config.models, config.metrics.triton_names)
         access = config.access
-        self._keys = _keys(access) if access.keys or access.keys_file else None
+        self._keys = _keys(access) if access.keys != "" or access.keys_file else None
         statistics = Statistics()
         self._listeners = Listeners(config, (self._metrics, statistics), opened)
         observer = self._listeners.observer
@@ -395,6 +395,8 @@ class Server:
 
     def _reload(self) -> None:
         """SIGHUP: load again what is not unloaded."""
+        if self._gate.stopping:
+            return
         wanted = self._control.wanted()
         logger.info("loading again: %s", ", ".join(f"model '{one.name}'" for one in wanted))
         self._control.start_reload(wanted)
@@ -468,9 +470,12 @@ class Signals:
         await self._came.wait()
 
     def give_back(self) -> None:
-        """Leave the signals to whoever had them before."""
+        """Leave the signals to whoever had them before; but a SIGHUP that comes too late is nothing."""
         for number in self._numbers:
-            self._loop.remove_signal_handler(number)
+            if number == signal.SIGHUP:  # its default would change how the process ends
+                signal.signal(number, signal.SIG_IGN)
+            else:
+                self._loop.remove_signal_handler(number)
 
     def end(self) -> None:
         """As SIGTERM, unless a signal has come."""

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,20 @@ class Loaded:
     client_ca: bytes | None
 
 
+class _Listening(ssl.SSLContext):
+    """Makes each connection with the newest context.
+
+    So a session that a client takes up again ends with the files that it was made with: TLS 1.2 does not look
+    at the client's certificate again then.
+    """
+
+    newest: Callable[[], ssl.SSLContext]
+
+    def wrap_bio(self, *args: Any, **named: Any) -> ssl.SSLObject:
+        """As `ssl.SSLContext.wrap_bio`; the event loop calls it for each connection."""
+        return self.newest().wrap_bio(*args, **named)
+
+
 class Certificates:
     """The files of a server.
 
@@ -79,8 +93,8 @@ class Certificates:
         self.config = config
         self._stamp = _stamp(config)
         self.now = _load(config)
-        self.context = _context(config)
-        self.context.sni_callback = self._on_hello
+        self.context = _Listening(ssl.PROTOCOL_TLS_SERVER)
+        self.context.newest = lambda: self.now.context
 
     def look(self) -> None:
         """Take the files when they are others; bad ones are logged once and change nothing.  It blocks."""
@@ -100,10 +114,6 @@ class Certificates:
         while True:
             await asyncio.sleep(self.config.check_interval)
             await in_daemon_thread(self.look, "tls-look")
-
-    def _on_hello(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Called by OpenSSL in each handshake, with or without a server name."""
-        connection.context = self.now.context
 
 
 def certificates_of(config: TlsConfig) -> Certificates | None:

@@ -16,7 +16,6 @@ from typing import TypeAlias
 
 from oipserver.config.uris import is_local, local_path
 from oipserver.core.controlplane import ControlPlane
-from oipserver.core.errors import NotReady
 from oipserver.core.model import Model
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.registry import Load
@@ -51,7 +50,7 @@ class Watch:
         return self._load(config)
 
     def changed(self, configs: Sequence[ModelConfig]) -> list[ModelConfig]:
-        """Those whose files are others than when they were loaded, and the same as at the last call.
+        """Those whose files are others than when they were loaded, and the same as at the last call; once.
 
         It reads directories: not for the event loop.
         """
@@ -61,8 +60,12 @@ class Watch:
         place, key = place_of(config), _key(config)
         if place is None or key not in self._loaded:
             return False
-        before, self._seen[key] = self._seen.get(key), look(place)
-        return self._loaded[key] != self._seen[key] == before
+        before, now = self._seen.get(key), look(place)
+        self._seen[key] = now
+        if self._loaded[key] != now == before:
+            self._loaded[key] = now  # it is tried, whenever its turn comes
+            return True
+        return False
 
     async def run(self, control: ControlPlane, interval: float) -> None:
         """Look every `interval` seconds, and have what has changed loaded again, until cancelled."""
@@ -70,8 +73,6 @@ class Watch:
             await asyncio.sleep(interval)
             try:
                 await self._reload_changed(control)
-            except NotReady:  # the registry has said it
-                continue
             except Exception:
                 logger.exception("the files of models could not be looked at")
 
@@ -82,7 +83,7 @@ class Watch:
             logger.info(
                 "files changed: loading %s again", ", ".join(f"model '{one.name}'" for one in changed)
             )
-            await control.reload(changed)
+            control.start_reload(changed)  # one that takes its time holds up no other
 
 
 def place_of(config: ModelConfig) -> Path | None:

@@ -129,7 +129,7 @@ def test_nobody_else_is(site: Site) -> None:
 def test_grpc_needs_the_key_as_well(site: Site) -> None:
     trusted = grpc.ssl_channel_credentials((site.path / "ca.crt").read_bytes())
     with grpc.secure_channel(f"localhost:{site.server.grpc_port}", trusted) as channel:
-        ready: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+        ready: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelReady", None, None)
         question = ModelReadyRequest(name="iris").SerializeToString()
         assert ready(question, metadata=[("x-api-key", site.shop)], timeout=30) == bytes([8, 1])
         with pytest.raises(grpc.RpcError) as refused:

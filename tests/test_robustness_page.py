@@ -21,7 +21,7 @@ def rows(section: str) -> list[list[str]]:
 
 
 def test_the_codes_are_those_of_both_fronts() -> None:
-    told = {}
+    told: dict[str, tuple[int, str]] = {}
     for codes, _, statuses, grpc_status in rows(CODES):
         names = re.findall(r"`(\w+)`", codes)
         numbers = [int(number) for number in statuses.split(", ")]

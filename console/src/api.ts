@@ -46,9 +46,13 @@ export async function send(request: Outgoing, options: SendOptions = {}): Promis
 
 export type Got<T> = { value: T; failure?: undefined } | { value?: undefined; failure: Failure };
 
-/** A JSON document of the server. */
-export async function get<T>(path: string, method = "GET", seconds = 10): Promise<Got<T>> {
+/** A JSON document of the server.  What the console asks by itself waits when the key has asked too often. */
+export async function get<T>(path: string, method = "GET", seconds = 10, tries = 4): Promise<Got<T>> {
   const answer = await send({ method, path, headers: {} }, { timeout: seconds });
+  if (answer.failure?.code === "RATE_LIMIT" && tries > 1) {
+    await new Promise((resolve) => setTimeout(resolve, (answer.failure?.retryAfter ?? 1) * 1000));
+    return get(path, method, seconds, tries - 1);
+  }
   if (answer.failure) return { failure: answer.failure };
   try {
     return { value: JSON.parse(answer.body) as T };

@@ -294,10 +294,10 @@ function watch(): () => void {
   const look = () => {
     if (document.visibilityState === "hidden") return;
     void checkHealth();
-    if (count++ % EVERY === 0) void checkServices();
+    if (++count % EVERY === 0) void checkServices();
   };
   const timer = setInterval(look, FRESH);
-  const wake = () => ((count = 0), look());
+  const wake = () => ((count = EVERY - 1), look());
   document.addEventListener("visibilitychange", wake);
   document.addEventListener("fullscreenchange", leave);
   // At once, and again with every other key or when models become ready.

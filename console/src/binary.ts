@@ -64,7 +64,10 @@ function lengthOf(content: Uint8Array): Uint8Array<ArrayBuffer> {
 }
 
 export function bytesOf(base64: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const letters = atob(base64);
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
+  return bytes;
 }
 
 /** In pieces, as a function takes only so many arguments. */

@@ -7,6 +7,8 @@ export interface Shot {
   /** Milliseconds from the start of the run to the answer. */
   at: number;
   elapsed: number;
+  /** Milliseconds of it that the server accounts for (Server-Timing). */
+  served?: number;
   /** The failure in words, for what was no good answer. */
   failed?: string;
 }
@@ -19,6 +21,8 @@ export interface Summary {
   p95: number;
   p99: number;
   most: number;
+  /** The median of what the server accounts for. */
+  served: number;
   /** Good answers a second. */
   rate: number;
 }
@@ -46,7 +50,8 @@ export async function run(request: Outgoing, plan: Plan): Promise<void> {
 }
 
 export function summary(shots: Shot[]): Summary {
-  const good = shots.filter((shot) => !shot.failed).map((shot) => shot.elapsed).sort((a, b) => a - b);
+  const answers = shots.filter((shot) => !shot.failed);
+  const good = ascending(answers.map((shot) => shot.elapsed));
   const seconds = shots.reduce((latest, shot) => Math.max(latest, shot.at), 0) / 1000;
   return {
     count: shots.length,
@@ -55,6 +60,7 @@ export function summary(shots: Shot[]): Summary {
     p95: percentile(good, 0.95),
     p99: percentile(good, 0.99),
     most: good.at(-1) ?? Number.NaN,
+    served: percentile(ascending(answers.flatMap((shot) => shot.served ?? [])), 0.5),
     rate: seconds ? good.length / seconds : 0,
   };
 }
@@ -67,7 +73,11 @@ export function failures(shots: Shot[]): [string, number][] {
 }
 
 function shotOf(answer: Answer, at: number): Shot {
-  const { failure, status, elapsed } = answer;
-  if (!failure) return { at, elapsed };
+  const { failure, status, elapsed, timing } = answer;
+  const { decode, queue, compute, encode } = timing;
+  const parts = [decode, queue, compute, encode].filter((part) => part !== undefined);
+  if (!failure) return { at, elapsed, ...(parts.length && { served: parts.reduce((a, b) => a + b, 0) }) };
   return { at, elapsed, failed: [status || "", failure.title].join(" ").trim() };
 }
+
+const ascending = (values: number[]): number[] => values.sort((a, b) => a - b);

@@ -34,7 +34,10 @@ async function check(what: "live" | "ready", health: Signal<Health>): Promise<Fa
   return got.failure;
 }
 
-const reasonOf = (failure: Failure): string => (failure.code === "NOT_READY" ? failure.detail : inWords(failure));
+function reasonOf(failure: Failure): string {
+  if (failure.code === "NOT_READY") return failure.detail;
+  return failure.code === "LOST" || failure.code === "TIMED_OUT" ? `${failure.title}.` : inWords(failure);
+}
 
 // --- services -------------------------------------------------------------------------------------------
 

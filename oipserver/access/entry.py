@@ -16,7 +16,7 @@ from oipserver.config.fields import build, convert, flatten, leaves, setting, sh
 from oipserver.config.schema import Name
 from oipserver.config.sources import PARSERS
 
-Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number a second, above 0")]
+Rate = Annotated[float, Meta(ge=1e-6, le=1e9, description="a number a second from 0.000001")]
 Burst = Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1")]
 Role: TypeAlias = Literal["infer", "read", "admin"]
 Roles = Annotated[tuple[Role, ...], Meta(min_length=1, description="a list of infer, read, admin")]

@@ -23,8 +23,8 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
 _VERBS = {
     Right.INFER: "ask",
     Right.DESCRIBE: "look at",
-    Right.READ: "look at the server",
-    Right.ADMIN: "change the server",
+    Right.READ: "look into",
+    Right.ADMIN: "change",
 }
 
 
@@ -52,8 +52,8 @@ class Holder(Caller):
             Forbidden: it may not.
         """
         if not self.may(right, target):
-            what = f" '{printable(target)}'" if target else ""
-            raise Forbidden(f"key '{self.name}' may not {_VERBS[right]}{what}")
+            what = f"'{printable(target)}'" if target else "the server"
+            raise Forbidden(f"key '{self.name}' may not {_VERBS[right]} {what}")
 
     def take(self) -> None:
         """Count one request; on the loop.

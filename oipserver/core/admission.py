@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from oipserver.core.errors import NotReady
 from oipserver.core.model_config import ModelConfig
@@ -30,6 +31,18 @@ class Right(Enum):
     DESCRIBE = auto()
     READ = auto()
     ADMIN = auto()
+
+
+class Need(NamedTuple):
+    """What a route or a call needs of its caller.
+
+    Attributes:
+        right: None: that of any known caller.
+        part: of the server; configured as open, it needs no caller at all.
+    """
+
+    right: Right | None
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,6 +88,8 @@ class Contract:
             raise ValueError(
                 f"tensor {_quoted(scalars)} is announced as a scalar, so max_batch_size must be 0"
             )
+        if odd := [name for name in (*self._inputs, *self._named, *self._outputs) if not _is_text(name)]:
+            raise ValueError(f"tensor {_quoted(odd)} is announced by a name that UTF-8 cannot write")
 
     def check(self, request: InferenceRequest) -> Work:
         """The request as work for this model.
@@ -291,6 +293,15 @@ def _all_finite(array: Array) -> bool:
 def _quoted(names: Iterable[str]) -> str:
     listed = [f"'{printable(name)}'" for name in names]
     return ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+
+
+def _is_text(name: str) -> bool:
+    """Half of a surrogate pair can stand in a Python string, but in no answer."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _columns(shape: Sequence[int]) -> str:

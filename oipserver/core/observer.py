@@ -37,7 +37,7 @@ class Ended:
     What one value stands for holds for each of them; a sequence has one entry for each, or none at all.
 
     Attributes:
-        front: "http", "grpc" or "app".
+        front: "http", "grpc"; "app-http", "app-grpc" for custom routes, "app" for what these ask of models.
         route: a path template or an RPC's name, never a client's text.
         model: empty when the request named no known model; so is `version`.
         code: "OK" or a fault's code.

@@ -181,6 +181,8 @@ class Registry:
         self._models: dict[str, dict[str, Version]] = {}
         # Of each model and version one load or unload at a time.
         self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Loads that wait for their turn.
+        self._next: dict[tuple[str, str], asyncio.Task[Version]] = {}
         self._leaving: dict[Version, asyncio.Task[None]] = {}
 
     def versions(self) -> list[Version]:
@@ -214,8 +216,18 @@ class Registry:
 
         A failure is not raised: the version that comes back is FAILED and has the reason.  One that served
         before serves on, with the reason as `refused`.
+
+        However often it is asked for while another load is under way, one more follows.
         """
-        async with self._turns[config.name, config.version]:
+        key = config.name, config.version
+        if key not in self._next:
+            self._next[key] = asyncio.ensure_future(self._load_in_turn(config))
+        return await self._next[key]
+
+    async def _load_in_turn(self, config: ModelConfig) -> Version:
+        key = config.name, config.version
+        async with self._turns[key]:
+            self._next.pop(key, None)  # who asks from now on may mean files that are newer
             version = Version(config, self._observer)
             versions = self._models.setdefault(config.name, {})
             before = versions.get(config.version)
@@ -258,6 +270,7 @@ class Registry:
         Raises:
             NotFound: no such model or version.
         """
+        self._next.pop((model, version), None)  # a load that is asked for behind this comes behind it
         async with self._turns[model, version]:
             before = self.find(model, version)
             await asyncio.shield(self._retire(before))

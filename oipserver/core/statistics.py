@@ -12,8 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from oipserver.core.messages import ModelState
-from oipserver.core.observer import Ended
+from oipserver.core.observer import Ended, SilentObserver
 
 # Batches of up to so many rows are told apart; larger ones are counted with the next power of two.
 EXACT_ROWS = 1024
@@ -63,7 +62,7 @@ class VersionStatistics:
     batches: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
 
 
-class Statistics:
+class Statistics(SilentObserver):
     """Listens to the core; see `oipserver.core.observer.Observer`.  Loop-only."""
 
     def __init__(self) -> None:
@@ -92,9 +91,6 @@ class Statistics:
             here.inference_count += count * ended.rows
             here.execution_count += count
 
-    def control(self, ended: Ended) -> None:
-        """Nothing to count: only inferences are."""
-
     def batch(
         self,
         model: str,
@@ -111,9 +107,6 @@ class Statistics:
             here.inference_count += rows
             here.execution_count += 1
             here.batches[_told_apart(rows)].add(1, compute_seconds)
-
-    def state(self, model: str, version: str, state: ModelState) -> None:
-        """Nothing to count."""
 
 
 def _now() -> int:

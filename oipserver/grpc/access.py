@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from oipserver.core.admission import ANONYMOUS, Caller, Guard, Right
+from oipserver.core.admission import ANONYMOUS, Caller, Guard, Need, Right
 from oipserver.core.errors import Fault
 from oipserver.core.ids import new_id
 from oipserver.grpc import errors
@@ -24,18 +24,6 @@ from oipserver.tls import grpc_subject
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _SERVICE: str = DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-
-
-class Need(NamedTuple):
-    """What a call needs.
-
-    Attributes:
-        right: None: that of any known caller.
-        part: of the server; configured as open, it needs no caller at all.
-    """
-
-    right: Right | None
-    part: str = ""
 
 
 _HEALTH = Need(None, "health")
@@ -94,10 +82,10 @@ class Check:
             Fault: it may not, or too often.
         """
         caller = identify(self._guard, context)
+        _ASKING.set(caller)  # grpcio runs each call in a context of its own
         if self._right is not None:
             caller.permit(self._right)
         self._handover.ask(caller.take)
-        _ASKING.set(caller)  # grpcio runs each call in a context of its own
 
 
 class _Behaviour:

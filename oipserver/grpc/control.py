@@ -16,6 +16,7 @@ from oipserver.core.errors import NotReady
 from oipserver.core.observer import Ended
 from oipserver.grpc import errors
 from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR
+from oipserver.grpc.access import asking
 from oipserver.grpc.handover import Handover
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -55,7 +56,8 @@ class Reported(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def _tell(self, route: str, context: grpc.ServicerContext, seconds: float) -> None:
         trailers = {key: str(value) for key, value in context.trailing_metadata() or ()}
         code = trailers.get(errors.ERROR_CODE, "OK" if errors.REQUEST_ID in trailers else "CANCELLED")
-        ended = Ended("grpc", route, "", "", code, (seconds,), (trailers.get(errors.REQUEST_ID, ""),))
+        ids, caller = (trailers.get(errors.REQUEST_ID, ""),), asking().name
+        ended = Ended("grpc", route, "", "", code, (seconds,), ids, (caller,) if caller else ())
         with suppress(NotReady):  # the loop is closed
             self._handover.post(partial(self._gate.control, ended))
 

@@ -6,30 +6,16 @@ What stands in no table here needs an administrator's key: a route that somebody
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from oipserver.core.admission import ANONYMOUS, Caller, Guard, Right
+from oipserver.core.admission import ANONYMOUS, Caller, Guard, Need, Right
 
 # Stands among the headers of a peer that showed a certificate; no client can send a name like this.
 PEER_SUBJECT = b":peer-subject"
 
 _VERSION = "/versions/{version}"
-
-
-class Need(NamedTuple):
-    """What a route needs.
-
-    Attributes:
-        right: None: that of any known caller.
-        part: of the server; configured as open, it needs no caller at all.
-    """
-
-    right: Right | None
-    part: str = ""
-
 
 _HEALTH = Need(None, "health")
 _DOCS = Need(None, "docs")
@@ -121,8 +107,8 @@ class Checked:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = identify(self._guard, scope["headers"])
+        scope.setdefault("state", {})["caller"] = caller  # first, so that the log names who is refused
         if self._right is not None:
             caller.permit(self._right, scope.get("path_params", {}).get("model", ""))
         caller.take()
-        scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)

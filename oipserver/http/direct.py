@@ -211,7 +211,7 @@ class DirectProtocol(LimitedProtocol):
         ):
             plain = head.header_length is None and not head.content_type.startswith("multipart/")
             known = KnownHead(head, cycle.target, frame.body_length, plain)
-            # Behind the head: in front of it, a client without a certificate could send somebody's name itself.
+            # Behind the head: in front of it, a client without a certificate could send a name itself.
             self.shared.heads.add(data[:end] + self._peer_subject, known)
 
     def on_body(self, body: bytes) -> None:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from prometheus_client.core import Metric
 
 from oipserver.core.admission import Gate
-from oipserver.core.messages import ModelState
 from oipserver.core.model_config import ModelConfig
-from oipserver.core.observer import Ended
+from oipserver.core.observer import Ended, SilentObserver
 from oipserver.core.registry import Registry
 from oipserver.core.threads import in_daemon_thread
 from oipserver.metrics import inside, slo, triton
@@ -22,7 +21,7 @@ from oipserver.metrics.exposition import expose
 from oipserver.metrics.families import families
 
 
-class Metrics:
+class Metrics(SilentObserver):
     """Listens to the core; see `oipserver.core.observer.Observer`.
 
     Args:
@@ -100,6 +99,3 @@ class Metrics:
         here.rows.observe(rows)
         here.queue.observe_all(queue_seconds)
         here.request_seconds += compute_seconds * len(queue_seconds)
-
-    def state(self, model: str, version: str, state: ModelState) -> None:
-        """Nothing to count: states are read from the registry when somebody looks."""

@@ -17,7 +17,7 @@ import pytest
 from oipserver.config import AccessConfig
 from oipserver.core.contract import Work
 from oipserver.core.datatypes import FP64
-from oipserver.core.errors import Conflict, DeadlineExceeded, Fault, Overloaded
+from oipserver.core.errors import Conflict, DeadlineExceeded, Fault, InternalError, Overloaded
 from oipserver.core.idempotency import Replays, Scope, digest_of
 from oipserver.core.messages import InferenceRequest, InferenceResponse, Tensor
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferResponse
@@ -53,7 +53,7 @@ def begin(function: Callable[[], T]) -> Future[T]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyedServer]:
     keys = tmp_path_factory.mktemp("keys") / "keys.json"
-    write(keys, entry("a"), entry("b"))
+    write(keys, entry("a"), entry("b"), entry("reader", roles=["read"]))
     models = {"m": GatedModel({13.0: ValueError("unlucky")}), "other": Doubler()}
     with KeyedServer(AccessConfig(keys_file=str(keys)), models) as running:
         yield running
@@ -382,6 +382,61 @@ def test_a_refusal_is_everybodys_and_leaves_nothing() -> None:
             asked.ask("a", 1.0)
 
     run(scenario())
+
+
+def test_a_broken_front_and_no_memory_spoil_nothing_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise LookupError("a bug")
+
+    async def scenario() -> None:
+        asked = Asked()
+        request = InferenceRequest("m", [], "id", time.monotonic() + PATIENCE)
+        begin = lambda request, work, reply: asked.begun.append(reply)  # noqa: E731
+        asked.replays.submit(("", "m", None, "a"), request, work(1.0), begin, fails)
+        came = asked.ask("a")
+        with monkeypatch.context() as patched:
+            patched.setattr(asked.replays, "_keep", fails)
+            asked.answer()
+        assert isinstance(came[0], InferenceResponse)
+
+    run(scenario())
+
+
+def test_for_whom_nothing_can_be_begun_again_is_told_so() -> None:
+    def fails(*_: object) -> None:
+        raise LookupError("a bug")
+
+    async def scenario() -> None:
+        asked = Asked()
+        asked.ask("a")
+        asked.last.cancel()
+        came: list[InferenceResponse | Fault] = []
+        request = InferenceRequest("m", [], "id", time.monotonic() + PATIENCE)
+        asked.replays.submit(("", "m", None, "a"), request, work(1.0), fails, came.append)
+        asked.begun.pop()(DeadlineExceeded("too late"))
+        assert isinstance(came[0], InternalError)
+
+    run(scenario())
+
+
+def test_who_is_answered_again_is_no_inference_more(
+    server: KeyedServer, model: GatedModel, once: str
+) -> None:
+    def numbers() -> list[int]:
+        answer = server.ask("GET", "/v2/models/m/stats", x_api_key=key("reader")).json()
+        [found] = answer["model_stats"]
+        return [
+            found["inference_count"],
+            found["execution_count"],
+            found["inference_stats"]["success"]["count"],
+        ]
+
+    before = numbers()
+    for _ in range(3):
+        assert ask(server, once).status == 200
+    sent = raw_request(1.0).SerializeToString()
+    assert server.call("ModelInfer", sent, x_api_key=key("a"), idempotency_key=once)
+    assert [now - then for now, then in zip(numbers(), before, strict=True)] == [1, 1, 4]
 
 
 def test_a_caller_who_has_left_gets_nothing() -> None:

@@ -45,6 +45,11 @@ def who(guard: KeyGuard, text: str) -> Caller:
     return guard.identify((), (text,), nobody)
 
 
+def test_a_list_without_keys_lets_nobody_in() -> None:
+    with KeyedServer(AccessConfig(keys=[])) as server:
+        server.ask("GET", "/v2").error("UNAUTHORIZED")
+
+
 # --- one key -----------------------------------------------------------------------------------------------
 
 
@@ -168,6 +173,7 @@ DIGEST = "0" * 64
         (f"- {{name: a, sha256: '{DIGEST}', roles: [boss]}}", "keys[0].roles: expected a list of infer"),
         (f"- {{name: a, sha256: '{DIGEST}', roles: []}}", "keys[0].roles: expected"),
         (f"- {{name: a, sha256: '{DIGEST}', rate: 0}}", "keys[0].rate: expected a number a second"),
+        (f"- {{name: a, sha256: '{DIGEST}', rate: 1.0e-310}}", "keys[0].rate: expected a number a second"),
         (f"- {{name: a, sha256: '{DIGEST}', burst: 3}}", "keys[0].burst: expected rate beside it"),
         (f"- {{name: a, sha256: '{DIGEST}'}}\n- {{name: b, sha256: '{DIGEST}'}}", "sha256"),
         (f"- {{name: a, sha256: '{DIGEST}'}}\n- {{name: a, sha256: '{'1' * 64}'}}", "name"),

@@ -193,7 +193,7 @@ def test_each_request_of_a_stream_counts(limited: KeyedServer) -> None:
 
 @pytest.mark.parametrize("message", [b"\xff", b"", raw_request(1.0, model="none").SerializeToString()])
 def test_what_cannot_be_read_counts_over_grpc(limited: KeyedServer, message: bytes) -> None:
-    def ask() -> str | bytes:
+    def ask() -> object:
         return failure(lambda: limited.call("ModelInfer", message, x_api_key=key("one")))[2]["error-code"]
 
     assert ask() in ("BAD_REQUEST", "NOT_FOUND")

@@ -35,7 +35,7 @@ def irises(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("irises")
     rows, classes = load_iris(return_X_y=True)
     models = []
-    estimators = (LogisticRegression(max_iter=1000), DecisionTreeClassifier(max_depth=2, random_state=0))
+    estimators = (DecisionTreeClassifier(max_depth=2, random_state=0), LogisticRegression(max_iter=1000))
     for version, estimator in enumerate(estimators, 1):
         path = folder / f"{version}.joblib"
         joblib.dump(estimator.fit(rows, classes), path)
@@ -86,7 +86,7 @@ def half_ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProce
         running.stop()
 
 
-KEYS = {
+KEYS: dict[str, dict[str, Any]] = {
     "oip_everything": {"name": "boss", "roles": ["admin"]},
     "oip_shout_only": {"name": "guest", "roles": ["infer", "read"], "models": ["shout"]},
     "oip_rarely": {"name": "rare", "roles": ["infer", "read"], "rate": 0.01, "burst": 30},

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 IRIS = "#/models/iris/inference"
 SETOSA = {"inputs": [{"name": "input-0", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}
@@ -65,6 +65,18 @@ def answer_of(page: Page) -> Any:
     """The answer that is shown."""
     shown(page, "view-raw").click()
     return json.loads(shown(page, "response-body").locator("pre").inner_text())
+
+
+def upload(page: Page, name: str, kind: str, content: bytes) -> None:
+    """Choose a file for the first tensor."""
+    file: FilePayload = {"name": name, "mimeType": kind, "buffer": content}
+    shown(page, "tensor-file").set_input_files(file)
+
+
+def upload_picture(page: Page) -> None:
+    """Choose a picture of three fields, and see it."""
+    upload(page, "fields.png", "image/png", picture())
+    expect(shown(page, "tensor-file-name")).to_contain_text("fields.png")
 
 
 def rows(*values: float) -> dict[str, Any]:

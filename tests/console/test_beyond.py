@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import grpc
 import pytest
 from google.protobuf import json_format
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from oipserver.grpc._generated import open_inference_pb2 as pb
 from tests.console.conftest import Visit
@@ -23,10 +23,11 @@ from tests.console.steps import (
     SETOSA,
     answer_of,
     body_of,
-    picture,
     rows,
     send,
     shown,
+    upload,
+    upload_picture,
     wait_prefilled,
     write_body,
 )
@@ -101,7 +102,7 @@ def test_a_table_that_does_not_fit_is_told_so(iris: Page) -> None:
 
 
 def test_a_csv_file_is_taken(iris: Page) -> None:
-    upload(shown(iris, "tensor-file"), "rows.csv", "text/csv", b"6.2,3.4,5.4,2.3\n5.1,3.5,1.4,0.2\n")
+    upload(iris, "rows.csv", "text/csv", b"6.2,3.4,5.4,2.3\n5.1,3.5,1.4,0.2\n")
     expect(shown(iris, "cell")).to_have_count(8)
     send(iris)
     assert answer_of(iris)["outputs"][0]["data"] == [2, 0]
@@ -118,15 +119,10 @@ def test_text_is_written_in_a_field(console: Open) -> None:
 def test_a_picture_goes_back_to_json(console: Open) -> None:
     page = console("#/models/finder/inference")
     wait_prefilled(page)
-    upload(shown(page, "tensor-file"), "fields.png", "image/png", picture())
-    expect(shown(page, "tensor-file-name")).to_contain_text("fields.png")
+    upload_picture(page)
     shown(page, "tensor-file-remove").click()
     expect(page.get_by_test_id("tensor-preview")).to_have_count(0)
     assert data_of(page) == [""]
-
-
-def upload(field: Locator, name: str, kind: str, content: bytes) -> None:
-    field.set_input_files([{"name": name, "mimeType": kind, "buffer": content}])
 
 
 # --- what is kept and chosen -------------------------------------------------------------------------------
@@ -135,7 +131,7 @@ def upload(field: Locator, name: str, kind: str, content: bytes) -> None:
 def test_switching_loses_nothing(console: Open) -> None:
     page = console("#/models/finder/inference")
     wait_prefilled(page)
-    upload(shown(page, "tensor-file"), "fields.png", "image/png", picture())
+    upload_picture(page)
     send(page)
     before = body_of(page)
     for name in ("tab-metadata", "nav-services", "nav-server", "nav-client"):
@@ -147,11 +143,17 @@ def test_switching_loses_nothing(console: Open) -> None:
 
 
 def test_a_version_is_picked(iris: Page) -> None:
-    shown(iris, "version-picker").select_option("2")
-    expect(shown(iris, "url")).to_contain_text("/v2/models/iris/versions/2/infer")
+    send(iris)
+    assert answer_of(iris)["model_version"] == "2", "the latest one"
+    pick_version(iris, "1")
     assert json.loads(body_of(iris)) == SETOSA, "the request is kept"
     send(iris)
-    assert answer_of(iris)["model_version"] == "2"
+    assert answer_of(iris)["model_version"] == "1"
+
+
+def pick_version(page: Page, version: str) -> None:
+    shown(page, "version-picker").select_option(version)
+    expect(shown(page, "url")).to_contain_text(f"/v2/models/iris/versions/{version}/infer")
 
 
 def test_where_the_time_went_and_how_it_was(iris: Page) -> None:
@@ -219,8 +221,7 @@ def test_many_numbers_are_a_histogram(console: Open) -> None:
 def test_two_answers_are_compared(iris: Page) -> None:
     write_body(iris, PROBABILITIES)
     send(iris)
-    shown(iris, "version-picker").select_option("2")
-    expect(shown(iris, "url")).to_contain_text("/versions/2/")
+    pick_version(iris, "1")
     send(iris)
     for item in shown(iris, "history-item").all():
         item.get_by_test_id("history-compare").click()
@@ -242,7 +243,7 @@ def exported(console: Open, request: pytest.FixtureRequest) -> Callable[[str], t
     page = console(f"#/models/{request.param}/inference")
     wait_prefilled(page)
     if request.param == "finder":
-        upload(shown(page, "tensor-file"), "fields.png", "image/png", picture())
+        upload_picture(page)
     else:
         write_body(page, PROBABILITIES)
     send(page)

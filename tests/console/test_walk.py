@@ -15,10 +15,10 @@ from tests.console.steps import (
     SETOSA,
     answer_of,
     body_of,
-    picture,
     rows,
     send,
     shown,
+    upload_picture,
     wait_prefilled,
     write_body,
 )
@@ -206,10 +206,8 @@ def test_all_steps_with_a_detector(console: Open) -> None:
     shown(page, "service").and_(page.locator("[data-model=finder]")).get_by_test_id("service-client").click()
     wait_prefilled(page)
     expect(shown(page, "chip-ready")).to_have_attribute("data-state", "good")
-    file = {"name": "fields.png", "mimeType": "image/png", "buffer": picture()}
-    shown(page, "tensor-file").set_input_files([file])  # type: ignore[list-item]
+    upload_picture(page)
     expect(shown(page, "tensor-preview")).to_be_visible()
-    expect(shown(page, "tensor-file-name")).to_contain_text("fields.png")
     send(page)
     shown(page, "view-drawn").click()
     boxes = shown(page, "drawn-box")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from oipserver.core.messages import ModelState
 from oipserver.core.observer import SilentObserver
 from oipserver.core.registry import TRANSITIONS, WARM_UP_ROWS, Registry
 from oipserver.core.scheduler import Budget
-from tests.support import Doubler, GatedModel, Plane, entered, outcome, request, run
+from tests.support import PATIENCE, Doubler, GatedModel, Plane, entered, outcome, request, run
 
 
 class States(SilentObserver):
@@ -101,12 +102,15 @@ def test_a_model_that_does_not_answer_what_it_announces_never_serves() -> None:
     run(scenario())
 
 
-def test_a_model_whose_announcement_cannot_be_served_is_let_go() -> None:
-    class Scalar(Doubler):
-        outputs = (TensorMetadata("y", FP64, ()),)
-
+@pytest.mark.parametrize(
+    "announced",
+    [TensorMetadata("y", FP64, ()), TensorMetadata("\ud800", FP64, (-1, 2))],
+    ids=["scalar", "name"],
+)
+def test_a_model_whose_announcement_cannot_be_served_is_let_go(announced: TensorMetadata) -> None:
     async def scenario() -> None:
-        model = Scalar()
+        model = Doubler()
+        model.outputs = (announced,)
         version = await registry_of(model, States()).load(config())
         assert version.state is ModelState.FAILED
         assert model.closed
@@ -205,5 +209,61 @@ def test_a_model_is_closed_only_when_nothing_computes_in_it_any_more() -> None:
             model.gate.set()
             await closing
             assert model.closed
+
+    run(scenario())
+
+
+class Stored:
+    """A store from which nothing comes before it may."""
+
+    def __init__(self) -> None:
+        self.loads = 0
+        self.begun = threading.Semaphore(0)
+        self.may = threading.Semaphore(0)
+
+    def load(self, _: ModelConfig) -> Model:
+        self.loads += 1
+        self.begun.release()
+        assert self.may.acquire(timeout=PATIENCE)
+        return Doubler()
+
+
+def test_however_often_it_is_asked_for_one_load_follows_the_one_under_way() -> None:
+    async def scenario() -> None:
+        stored = Stored()
+        registry = Registry(stored.load, Budget(10, 2**20), States())
+        first = asyncio.ensure_future(registry.load(config()))
+        assert await asyncio.to_thread(stored.begun.acquire, timeout=PATIENCE)
+        storm = [asyncio.ensure_future(registry.load(config())) for _ in range(500)]
+        await asyncio.sleep(0)
+        stored.may.release(2)
+        found = await asyncio.gather(first, *storm)
+        assert stored.loads == 2
+        assert len({*found}) == 2
+        assert found[-1].ready
+        stored.may.release()
+        assert (await registry.load(config())).ready
+        assert stored.loads == 3
+        await registry.close()
+
+    run(scenario())
+
+
+def test_a_load_that_is_asked_for_behind_an_unload_comes_behind_it() -> None:
+    async def scenario() -> None:
+        stored = Stored()
+        registry = Registry(stored.load, Budget(10, 2**20), States())
+        first = asyncio.ensure_future(registry.load(config()))
+        assert await asyncio.to_thread(stored.begun.acquire, timeout=PATIENCE)
+        asked = [registry.load(config()), registry.unload("m", "1"), registry.load(config())]
+        behind = []
+        for each in asked:
+            behind.append(asyncio.ensure_future(each))
+            await asyncio.sleep(0)
+        stored.may.release(3)
+        await asyncio.gather(first, *behind)
+        assert stored.loads == 3
+        assert registry.find("m", None).ready
+        await registry.close()
 
     run(scenario())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -45,7 +46,7 @@ def test_whatever_follows_is_refused(encoding: str, rest: bytes) -> None:
 @pytest.mark.parametrize(
     ("encoding", "whole"),
     [
-        ("gzip", gzip.compress(b"hello" * 99)),
+        ("gzip", gzip.compress(b"hello" * 99, mtime=0)),
         ("deflate", zlib.compress(b"hello" * 99)),
         ("zstd", zstandard.ZstdCompressor(write_checksum=True).compress(b"hello" * 99)),
     ],
@@ -64,15 +65,11 @@ def test_the_limit_is_exact(encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "bomb"),
-    [
-        ("gzip", gzip.compress(bytes(256 * MIB), 9)),
-        ("deflate", zlib.compress(bytes(256 * MIB), 9)),
-        ("zstd", zstandard.ZstdCompressor(level=3).compress(bytes(256 * MIB))),
-    ],
-    ids=ENCODINGS[1:] + ENCODINGS[:1],
+    ("encoding", "squeeze"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", zstandard.ZstdCompressor().compress)],
 )
-def test_a_bomb_is_refused_in_little_memory(encoding: str, bomb: bytes) -> None:
+def test_a_bomb_is_refused_in_little_memory(encoding: str, squeeze: Callable[[bytes], bytes]) -> None:
+    bomb = squeeze(bytes(256 * MIB))
     tracemalloc.start()
     try:
         with pytest.raises(PayloadTooLarge):

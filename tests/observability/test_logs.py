@@ -291,9 +291,12 @@ def test_a_caller_is_named_also_when_refused(tmp_path: Path) -> None:
             for name, body in over_grpc:
                 given = (("x-api-key", KEY), ("x-request-id", f"g-{name}"))
                 call(channel, f"{SERVICE}/{calls[name]}", body, *given)
+            call(channel, INFER, over_grpc[0][1], ("x-api-key", "wrong"), ("x-request-id", "nobody"))
+        nobody = logged(server, "nobody")
         lines = [logged(server, one) for one in ("h-infer", "h-load", "g-infer", "g-load", "g-index")]
     assert [line["code"] for line in lines] == [*["FORBIDDEN"] * 4, "OK"]
     assert [line.get("caller") for line in lines] == ["tester"] * 5
+    assert (nobody["code"], nobody["route"], "caller" in nobody) == ("UNAUTHORIZED", "ModelInfer", False)
 
 
 @pytest.mark.parametrize("style", ["json", "text"])

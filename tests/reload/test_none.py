@@ -50,6 +50,16 @@ def test_sighup_loads_again_what_is_stored(server: ServerProcess, path: Path) ->
     assert ask(server, "code") == 2
 
 
+def test_sighups_do_not_change_how_it_ends(path: Path) -> None:
+    with ServerProcess("--runtime", "python", "--model-uri", str(path)) as server:
+        for _ in range(100):
+            server.signal(signal.SIGHUP)
+        server.signal(signal.SIGTERM)
+        while server.exit_code is None:
+            server.signal(signal.SIGHUP)
+    assert server.exit_code == 0, server.output
+
+
 def test_a_server_that_was_not_ready_gets_ready(tmp_path: Path) -> None:
     path = tmp_path / "code.py"
     path.write_text("no Python")

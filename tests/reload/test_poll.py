@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,34 @@ def test_a_file_that_is_gone_is_told_and_back_is_loaded(server: ServerProcess, f
     assert ask(server, "packed") == before
     stored.write_code(folder / "packed" / "model.py", 4)
     wait_for(lambda: ask(server, "packed") == 4)
+
+
+def test_a_load_that_hangs_holds_up_no_other_model(server: ServerProcess, folder: Path) -> None:
+    place = folder / "estimator.joblib"
+    place.unlink()
+    os.mkfifo(place)  # who reads it waits
+    writer = _opened_when_read(place)
+    try:
+        stored.write_code(folder / "packed" / "model.py", 5)
+        wait_for(lambda: ask(server, "packed") == 5)
+        assert get(server, "/v2/health/ready")[0] == 200
+    finally:
+        os.close(writer)
+    wait_for(lambda: "reload_failed" in get(server, "/v2/models/estimator/ready")[1])
+    stored.write_estimator(place, 6)
+    wait_for(lambda: ask(server, "estimator") == 6)
+
+
+def _opened_when_read(fifo: Path) -> int:
+    found: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # nobody reads it yet
+            found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(found)
+
+    wait_for(is_read)
+    return found[0]
 
 
 def test_callers_control_nothing(server: ServerProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -120,3 +121,21 @@ def test_clients_are_checked_by_a_new_authority_from_then_on(server: ServerProce
         Client(server.http_port, folder.context(old)) as client,
     ):
         client.infer(ROWS)
+
+
+def test_a_session_ends_with_the_files_that_it_was_made_with(server: ServerProcess, folder: Folder) -> None:
+    """TLS 1.2 takes one up again without another look at the client's certificate."""
+    folder.put("clients.crt", folder.root)
+    change(server, folder, folder.issue("localhost", "127.0.0.1"))
+    context = folder.context(folder.issue("a@b.c", common_name="someone"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def connected(session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", server.http_port), timeout=PATIENCE)
+        return context.wrap_socket(plain, server_hostname="localhost", session=session)
+
+    with connected() as first, connected(first.session) as second:
+        assert second.session_reused
+        change(server, folder, folder.issue("localhost", "127.0.0.1"))
+        with connected(first.session) as third:
+            assert not third.session_reused

@@ -38,7 +38,7 @@ export function Editor({ text, label, testid, place, metadata, onProblem }: Prop
         writable,
         marked,
         checks(() => metadata?.peek()),
-        EditorView.contentAttributes.of({ "aria-label": label, "aria-multiline": "true" }),
+        EditorView.contentAttributes.of({ "aria-label": label, "aria-multiline": "true", tabindex: "0" }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged) text.value = update.state.doc.toString();
           if (onProblem) onProblem(problemOf(update.view));

@@ -95,7 +95,7 @@ export function checks(metadata: () => ModelMetadata | undefined): Extension {
   return linter(
     (view): Diagnostic[] => {
       const text = view.state.doc.toString();
-      if (text.length > CHECKED) return [];
+      if (!text.trim() || text.length > CHECKED) return [];
       const broken = syntax(view);
       if (broken.length) return broken;
       const problem = problemIn(text, metadata());

@@ -70,7 +70,7 @@ function Differences({ title, left, right, tensors, testid }: {
   const count = found ? found.reduce((sum, tensor) => sum + tensor.count, 0) : Number(left !== right);
   return (
     <section class="differences" data-testid={testid} data-differences={count}>
-      <h3>{title} <span class={count ? "count" : "count same"}>{inWords(count, !!found)}</span></h3>
+      <h2>{title} <span class={count ? "count" : "count same"}>{inWords(count, !!found)}</span></h2>
       {found?.map((tensor) => <Tensor key={tensor.name} tensor={tensor} />)}
       {!found && left !== right && (
         <div class="sides"><pre>{left}</pre><pre>{right}</pre></div>

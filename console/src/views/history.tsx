@@ -92,7 +92,7 @@ function Item({ entry, history, shown, compared, onOpen, onReplay }: ItemProps) 
       <span class="status small" data-good={!answer.failure}>
         {answer.status || "—"}
       </span>
-      <span class="muted small">
+      <span class="muted small when">
         <time dateTime={new Date(entry.at).toISOString()}>{new Date(entry.at).toLocaleTimeString()}</time>{" "}
         {duration(answer.elapsed)}
       </span>
@@ -110,7 +110,7 @@ function Item({ entry, history, shown, compared, onOpen, onReplay }: ItemProps) 
           type="button"
           class="plain small"
           data-testid="history-replay"
-          aria-label={`Send again: ${about}`}
+          aria-label={`Replay ${about}`}
           onClick={() => onReplay(entry)}
         >
           Replay
@@ -132,7 +132,7 @@ function Item({ entry, history, shown, compared, onOpen, onReplay }: ItemProps) 
           class="plain small"
           data-testid="history-pin"
           aria-pressed={entry.pinned}
-          aria-label={`Pin ${about}`}
+          aria-label={`${entry.pinned ? "Pinned" : "Pin"}: ${about}`}
           onClick={() => pin(history, id)}
         >
           {entry.pinned ? "Pinned" : "Pin"}

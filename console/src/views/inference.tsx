@@ -84,7 +84,8 @@ export function Inference({ session, version }: { session: Session; version?: st
                 type="button"
                 class="primary"
                 data-testid="send"
-                disabled={!text.value}
+                // While the first request is still being asked for, there is nothing to send.
+                disabled={!text.value && !known && !session.metadataFailure.value}
                 onClick={() => void infer(session, version)}
               >
                 Send

@@ -63,9 +63,10 @@ export function Metadata({ session, version }: { session: Session; version?: str
 
 function Tensors({ title, tensors, testid }: { title: string; tensors?: TensorMetadata[] | undefined; testid?: string }) {
   if (!tensors?.length) return null;
+  const more = tensors.some((tensor) => tensor.parameters);
   return (
     <div>
-      <h3>{title}</h3>
+      <h2 class="small muted">{title}</h2>
       <div class="scroll" role="region" aria-label={title} tabIndex={0}>
         <table class="tensors">
           <thead>
@@ -73,7 +74,7 @@ function Tensors({ title, tensors, testid }: { title: string; tensors?: TensorMe
               <th scope="col">Name</th>
               <th scope="col">Datatype</th>
               <th scope="col">Shape</th>
-              <th scope="col">Parameters</th>
+              {more && <th scope="col">Parameters</th>}
             </tr>
           </thead>
           <tbody>
@@ -84,7 +85,7 @@ function Tensors({ title, tensors, testid }: { title: string; tensors?: TensorMe
                 <td class="mono" title="-1 is any size">
                   [{tensor.shape.join(", ")}]
                 </td>
-                <td class="mono small">{tensor.parameters ? JSON.stringify(tensor.parameters) : ""}</td>
+                {more && <td class="mono small">{tensor.parameters ? JSON.stringify(tensor.parameters) : ""}</td>}
               </tr>
             ))}
           </tbody>

@@ -14,7 +14,7 @@ export function ServerPanel() {
   return (
     <div class="panel" data-testid="server-panel">
       <header class="panel-head">
-        <h2>Server</h2>
+        <h1>Server</h1>
         <label>
           Model{" "}
           <select value={model} data-testid="panel-model" onChange={(event) => setModel(event.currentTarget.value)}>
@@ -76,7 +76,7 @@ function Figure({ id, title, all, lines, format, note }: FigureProps) {
   return (
     <figure class="panel-figure" data-testid={id} data-value={latest[0] ?? ""}>
       <figcaption>
-        <h3>{title}</h3>
+        <h2>{title}</h2>
         {lines.map((line, index) => (
           <span key={line.label} class="panel-value">
             <span class={`mark mark${line.colour}`} /> {line.label} <b>{shown(latest[index])}</b>

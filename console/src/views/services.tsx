@@ -8,12 +8,13 @@ export function Services() {
   const list = services.value;
   return (
     <div class="column">
-      {servicesFailure.value && <FailureNote failure={servicesFailure.value} testid="services-error" />}
       <section class="pane" aria-label="Model services">
         <header>
           <h1>Model services</h1>
           {list && <span class="muted small">{list.length}</span>}
         </header>
+        {servicesFailure.value && <FailureNote failure={servicesFailure.value} testid="services-error" />}
+        {servicesFailure.value?.code === "FORBIDDEN" && <ByName />}
         <div data-testid="services">
           {list?.length ? (
             <table class="services">
@@ -34,7 +35,7 @@ export function Services() {
                 ))}
               </tbody>
             </table>
-          ) : (
+          ) : servicesFailure.value ? null : (
             <p class="empty">{list ? "No model is configured." : "Asking the server."}</p>
           )}
         </div>
@@ -107,6 +108,24 @@ function Model({ service }: { service: Service }) {
         </span>
       </td>
     </tr>
+  );
+}
+
+/** For a key that may ask a model, but not list any. */
+function ByName() {
+  return (
+    <form
+      class="body row"
+      onSubmit={(event) => {
+        event.preventDefault();
+        const model = new FormData(event.currentTarget).get("model");
+        if (typeof model === "string" && model) go({ page: "model", model, tab: "inference" });
+      }}
+    >
+      <label for="model-name">Open a model by its name</label>
+      <input id="model-name" name="model" data-testid="model-name" />
+      <button type="submit">Open</button>
+    </form>
   );
 }
 
