@@ -169,7 +169,8 @@ def _log_until_ready(process: subprocess.Popen[bytes]) -> str:
             log += line
     finally:
         too_slow.cancel()
-    subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)  # ends with the server
+    rest = {"stdin": process.stdout, "stdout": subprocess.DEVNULL}
+    threading.Thread(target=subprocess.run, args=(["cat"],), kwargs=rest, daemon=True).start()
     return log
 
 

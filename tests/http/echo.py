@@ -21,7 +21,7 @@ from oipserver.http.protocol import Connections, LimitedProtocol, limited_protoc
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-PATIENCE = 10.0  # seconds after which a test gives up; never waited for when the server is right
+PATIENCE = 30.0  # seconds after which a test gives up; never waited for when the server is right
 
 
 @dataclass

@@ -218,7 +218,7 @@ def test_the_thread_bounds_are_told(tmp_path: Path, caplog: pytest.LogCaptureFix
     joblib.dump(ESTIMATOR, tmp_path / "model.joblib")
     with caplog.at_level(logging.INFO, logger="oipserver.sklearn"):
         load(tmp_path)
-    assert caplog.records[0].getMessage().startswith("model 'iris': at most ")
+    assert caplog.records[0].getMessage().startswith("model 'iris': threads of one call: at most ")
 
 
 class Helpless(BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
