@@ -25,6 +25,17 @@ def ask(channel: grpc.Channel, *metadata: tuple[str, str]) -> None:
     assert method(raw_request(1.0).SerializeToString(), timeout=PATIENCE, metadata=metadata)
 
 
+def ask_again(channel: grpc.Channel) -> None:
+    """As `ask`; whoever is refused before any work may come again at once."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask(channel)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                raise
+
+
 @contextmanager
 def neighbour(server: Running) -> Iterator[list[float]]:
     """Somebody who asks all the while; the seconds that each answer took."""
@@ -35,7 +46,7 @@ def neighbour(server: Running) -> Iterator[list[float]]:
         with grpc.insecure_channel(server.address, OWN) as channel:
             while not ended.is_set() or len(seconds) < 10:
                 started = time.monotonic()
-                ask(channel)
+                ask_again(channel)
                 seconds.append(time.monotonic() - started)
 
     thread = threading.Thread(target=run)

