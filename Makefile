@@ -7,6 +7,9 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.envs/%,$(wildcard tests/clients/requirements/*.txt))
 EXAMPLES := .envs/object_detector .envs/onnx_runtime
+# Servers are started hundreds of times: each would compile all that it imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Processes that run the tests: they wait for servers half of their time.
 WORKERS ?= 3
 QUICK_PEERS := .envs/bench/fastapi/.installed .envs/bench/mlserver/.installed

@@ -177,7 +177,6 @@ class DataPlane:
             found = self._registry.versions()
         elif version is None:
             self._registry.find(name, None)  # it says which model there is not
-            self._registry.find(name, None)
             found = [self._registry.find(name, each) for each in self._registry.names(name)]
         else:
             found = [self._registry.find(name, version)]

@@ -427,5 +427,10 @@ def test_refused_calls_leave_nothing_behind(server: KeyedServer, caplog: pytest.
 def test_a_refused_call_is_not_asked_for_its_message(server: KeyedServer) -> None:
     """Its message never comes, and yet it is answered."""
     call = server.channel.stream_unary(SERVICE + "ModelInfer", None, None)
-    status, _, _ = failure(lambda: call(iter(Sent()), timeout=5.0, metadata=(("x-api-key", "no"),)))
-    assert status is grpc.StatusCode.UNAUTHENTICATED
+
+    def ask() -> grpc.StatusCode:
+        return failure(lambda: call(iter(Sent()), timeout=PATIENCE, metadata=(("x-api-key", "no"),)))[0]
+
+    # Those of the test before may have all the places of calls for a moment.
+    statuses = iter(ask, grpc.StatusCode.UNAVAILABLE)
+    assert next(statuses) is grpc.StatusCode.UNAUTHENTICATED

@@ -40,6 +40,9 @@ def hasty() -> Iterator[Running]:
 
 @pytest.fixture
 def client(patient: Running) -> Iterator[Client]:
+    state = patient.server.server_state
+    # A refused request of the test before may reach the application after its client has left.
+    assert patient.call_until(lambda: not (state.connections or state.tasks))
     patient.app.seen.clear()
     with patient.connect() as client:
         yield client
