@@ -239,7 +239,7 @@ class Gate:
         return Admission(self, front, caller)
 
     def admit_together(self, requests: int) -> None:
-        """Let so many in, of which somebody else keeps account; each must be `left` once.
+        """Let so many in, of which somebody else keeps account; each must be in one `report`.
 
         Raises:
             NotReady: the server is draining.
@@ -247,10 +247,6 @@ class Gate:
         if self.draining:
             raise NotReady("the server is shutting down")
         self.in_flight += requests
-
-    def left(self, front: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
-        """Requests that ended alike have left, each `seconds` after it came."""
-        self.report(Ended(front, "", model, version, code, seconds))
 
     def report(self, ended: Ended) -> None:
         """Requests that ended alike have left."""
