@@ -23,7 +23,7 @@ FLAGS = (
 )
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
-MILLISECONDS = 15_000
+MILLISECONDS = 30_000
 
 expect.set_options(timeout=MILLISECONDS)
 

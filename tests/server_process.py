@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +20,14 @@ QUICK = ("--http-port=0", "--grpc-port=0", "--shutdown-lame-duck=0", "--shutdown
 # Seconds that are only waited for when something is wrong; a busy machine imports MLflow for a minute.
 PATIENCE = 120.0
 _ENVIRON = {"PYTHONUNBUFFERED": "1", "OIPSERVER_LOG_FORMAT": "text", "OIPSERVER_LOG_REQUESTS": "0"}
+
+
+def lasting_port() -> int:
+    """A free port for who comes back to it: below those that are given to whoever asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class ServerProcess:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -147,6 +148,19 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  any condition, not one that an event tells
             await asyncio.sleep(0)
+
+
+def with_time(check: Callable[[float], None], *seconds: float) -> None:
+    """Run `check` with longer and longer times until it holds; what it raises with the longest is raised.
+
+    For a limit that a test has to keep and then to exceed: a machine that stands still for a moment exceeds a
+    short one too early, and a long one would be waited for in every run.
+    """
+    *shorter, longest = seconds
+    for some in shorter:
+        with suppress(Exception):
+            return check(some)
+    return check(longest)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -54,6 +54,7 @@ from benchmarks.servers import echo, program
 from benchmarks.starts import IMPORT, Start
 from benchmarks.targets import PEERS, TARGETS
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest, ModelInferResponse
+from tests.support import PATIENCE
 
 RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
 SHORT = Span(warm_up=0.0, measured=0.05)
@@ -64,7 +65,7 @@ def test_a_run_has_every_case_and_no_error(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     scope = ["--servers", f"{OURS},{UVICORN}", "--models", IRIS, "--only", "http"]
     command = [sys.executable, str(RUN), "--rounds", "1", "--seconds", "0.03", *scope, "--json", str(results)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     cases = json.loads(results.read_text())["cases"]
     within = Scope(("HTTP",), (IRIS,), (OURS, UVICORN))
@@ -150,7 +151,7 @@ def test_right_and_wrong_answers_are_told_apart(load: Callable[[bytes, bytes], T
 
 def test_an_answer_is_judged_again_when_it_changes() -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", [b"ok", b"ok", b"no"]) as port:
-        tally = load_http(port, http_question(b"ok".__eq__), 1, Span(0, 5))
+        tally = load_http(port, http_question(b"ok".__eq__), 1, Span(0, PATIENCE))
     assert (tally.answers, tally.errors, len(tally.latencies)) == (3, 1, 2)
 
 
@@ -158,7 +159,7 @@ def test_answers_in_chunks_are_read() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     whole = b"4\r\nansw\r\n2\r\ner\r\n0\r\n\r\n"
     with answering(head, [whole, whole, b"2\r\nno\r\n0\r\n\r\n"]) as port:
-        tally = load_http(port, http_question(b"answer".__eq__), 1, Span(0, 5))
+        tally = load_http(port, http_question(b"answer".__eq__), 1, Span(0, PATIENCE))
     assert (tally.answers, tally.errors) == (3, 1)
 
 

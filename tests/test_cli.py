@@ -17,13 +17,14 @@ import pytest
 import oipserver.server
 from oipserver import cli
 from oipserver.config import ServerConfig
+from tests.server_process import PATIENCE
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OIPSERVER_")}
     command = [sys.executable, "-m", "oipserver.cli", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, env=clean | environ, timeout=60, check=False
+        command, capture_output=True, text=True, env=clean | environ, timeout=PATIENCE, check=False
     )
 
 
@@ -215,7 +216,7 @@ def test_the_demo_prints_a_request_that_works() -> None:
     arguments = [sys.executable, "-m", "oipserver.cli", "demo", "--http-port=0", "--grpc-port=0"]
     arguments += ["--shutdown-lame-duck=0"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
-        watchdog = threading.Timer(60, server.kill)
+        watchdog = threading.Timer(PATIENCE, server.kill)
         watchdog.start()
         try:
             assert server.stdout

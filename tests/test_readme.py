@@ -220,7 +220,8 @@ def test_it_installs_as_told() -> None:
 
 @pytest.mark.parametrize("command", commands("make "))
 def test_make_has_the_target(command: str) -> None:
-    subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+    python = f"PYTHON={sys.executable}"  # it would look for one again in each recipe
+    subprocess.run([*shlex.split(command), "--dry-run", python], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_make_serve_prints_a_curl_line_that_works() -> None:

@@ -436,7 +436,9 @@ def test_who_is_answered_again_is_no_inference_more(
         assert ask(server, once).status == 200
     sent = raw_request(1.0).SerializeToString()
     assert server.call("ModelInfer", sent, x_api_key=key("a"), idempotency_key=once)
-    assert [now - then for now, then in zip(numbers(), before, strict=True)] == [1, 1, 4]
+    end = time.monotonic() + PATIENCE
+    while (more := [now - then for now, then in zip(numbers(), before, strict=True)]) != [1, 1, 4]:
+        assert time.monotonic() < end, more  # an answer may be there before it is counted
 
 
 def test_a_caller_who_has_left_gets_nothing() -> None:

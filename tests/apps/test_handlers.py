@@ -374,7 +374,7 @@ def test_a_caller_who_leaves_frees_its_place(server: AppServer, path: str) -> No
         server.until(lambda: server.waiting("gated") == 1)
         caller.close()
         server.journal.wait_for(Ended("app", "gated", "CANCELLED"), Ended("app-http", "", "CANCELLED"))
-        assert server.waiting("gated") == 0
+        server.until(lambda: server.waiting("gated") == 0)
     finally:
         server.gated.gate.set()
     assert first.result(PATIENCE).json == {"y": [[2.0, 2.0]]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,14 +17,23 @@ class Quiet(SimpleHTTPRequestHandler):
         """Nothing on stderr."""
 
 
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the URL under which its files can be fetched."""
-    folder = tmp_path / "web"
+@contextmanager
+def serving(parent: Path) -> Iterator[tuple[Path, str]]:
+    """A folder in another one, and the URL under which its files can be fetched."""
+    folder = parent / "web"
     folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield folder, f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder of this test alone, and its URL."""
+    with serving(tmp_path) as web:
+        yield web

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import joblib
@@ -50,39 +52,59 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_hundred_rows_offline_are_the_hundred_served(trained: Path) -> None:
-    with ServerProcess("--runtime=sklearn", f"--model-uri={trained}", "--model-name=iris") as server:
-        server.wait_for("model 'iris' version '1' answers its 100 golden rows")
-        (first, *_) = json.loads((trained / "golden.json").read_text())
-        request = Request(
-            f"{server.http_url}/v2/models/iris/infer",
-            json.dumps({"inputs": first["inputs"]}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urlopen(request) as answer:
-            (output,) = json.load(answer)["outputs"]
+# Where rows may stand: in the model's directory, beside its file, where a parameter says.
+WAYS = {"directory": "golden.json", "file": "model.golden.json", "parameter": "known.json"}
+CHANGED = 30
+
+
+@pytest.fixture(scope="module")
+def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Of the model, and of the same with a changed row, once for each of the ways."""
+    root = tmp_path_factory.mktemp("changed")
+    rows = json.loads((trained / "golden.json").read_text())
+    labels = rows[0]["outputs"][0]["data"]
+    labels[CHANGED] = (labels[CHANGED] + 1) % 3
+    models: list[dict[str, Any]] = [{"name": "iris", "runtime": "sklearn", "model_uri": str(trained)}]
+    for way, name in WAYS.items():
+        folder = root / way
+        folder.mkdir()
+        (folder / "model.joblib").write_bytes((trained / "model.joblib").read_bytes())
+        (folder / name).write_text(json.dumps(rows))
+        uri = folder / "model.joblib" if way == "file" else folder
+        parameters = {"golden": name} if way == "parameter" else {}
+        models.append({"name": way, "runtime": "sklearn", "model_uri": str(uri), "parameters": parameters})
+    (root / "server.json").write_text(json.dumps({"models": models}))
+    running = ServerProcess(f"--config={root / 'server.json'}").start()
+    try:
+        running.wait_for("running, but not ready")
+        yield running
+    finally:
+        running.stop()
+
+
+def test_a_hundred_rows_offline_are_the_hundred_served(trained: Path, server: ServerProcess) -> None:
+    server.wait_for("model 'iris' version '1' answers its 100 golden rows")
+    (first, *_) = json.loads((trained / "golden.json").read_text())
+    request = Request(
+        f"{server.http_url}/v2/models/iris/infer",
+        json.dumps({"inputs": first["inputs"]}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urlopen(request) as answer:
+        (output,) = json.load(answer)["outputs"]
     assert output["data"] == first["outputs"][0]["data"]
 
 
-@pytest.mark.parametrize("path", ["directory", "file", "parameter"])
-def test_a_changed_row_keeps_the_version_from_serving(trained: Path, tmp_path: Path, path: str) -> None:
-    rows = json.loads((trained / "golden.json").read_text())
-    labels = rows[0]["outputs"][0]["data"]
-    labels[30] = (labels[30] + 1) % 3
-    (tmp_path / "model.joblib").write_bytes((trained / "model.joblib").read_bytes())
-    name = {"directory": "golden.json", "file": "model.golden.json", "parameter": "known.json"}[path]
-    (tmp_path / name).write_text(json.dumps(rows))
-    uri = tmp_path if path != "file" else tmp_path / "model.joblib"
-    parameters = {"golden": name} if path == "parameter" else {}
-    model = {"name": "iris", "runtime": "sklearn", "model_uri": str(uri), "parameters": parameters}
-    (tmp_path / "server.json").write_text(json.dumps({"models": [model]}))
-    server = ServerProcess(f"--config={tmp_path / 'server.json'}").start()
-    try:
-        line = server.wait_for("running, but not ready: .*")[0]
-    finally:
-        server.stop()
-    assert "model 'iris' is FAILED" in line
-    assert f"golden row 31 of 100, output 'predict': expected {labels[30]}, got " in line
+@pytest.mark.parametrize("way", WAYS)
+def test_a_changed_row_keeps_the_version_from_serving(trained: Path, server: ServerProcess, way: str) -> None:
+    (first, *_) = json.loads((trained / "golden.json").read_text())
+    changed = (first["outputs"][0]["data"][CHANGED] + 1) % 3
+    assert f"model '{way}' is FAILED" in server.wait_for("running, but not ready: .*")[0]
+    with pytest.raises(HTTPError) as refused:
+        urlopen(f"{server.http_url}/v2/models/{way}/ready")
+    with refused.value as answer:
+        reason = json.load(answer)["error"]
+    assert f"golden row {CHANGED + 1} of 100, output 'predict': expected {changed}, got " in reason
 
 
 def written(tmp_path: Path, content: Any) -> Path:

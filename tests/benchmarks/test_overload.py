@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "overload.py"
 def test_a_second_of_overload_is_answered_with_200_and_503_alone() -> None:
     """Whether it was fast enough is not for a busy machine to tell."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--seconds=1"], capture_output=True, text=True, timeout=60
+        [sys.executable, str(SCRIPT), "--seconds=1"], capture_output=True, text=True, timeout=300
     )
     answered = dict(re.findall(r"^answered (\S+) +(\d+)$", done.stdout, re.MULTILINE))
     assert answered.keys() == {"200", "503"}, done.stdout + done.stderr

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from benchmarks.peers.__main__ import main
 from benchmarks.peers.launch import Place, Program, launched, run_once
 from benchmarks.questions import HttpQuestion
 from benchmarks.servers import Cores
+from tests.support import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = sorted((ROOT / "benchmarks" / "peers" / "requirements").glob("*.txt"))
@@ -122,7 +124,9 @@ def test_a_peer_and_all_that_it_started_are_on_one_core_and_end(tmp_path: Path) 
         if core is not None:
             assert [os.sched_getaffinity(member) for member in family] == [{core}] * len(family)
     assert processes.family(server.pid) == [server.pid]  # it alone, and that is no more than its number
-    assert not any(is_alive(member) for member in family)
+    end = time.monotonic() + PATIENCE
+    while any(is_alive(member) for member in family):  # a signal that ends a process does so in a moment
+        assert time.monotonic() < end
 
 
 def is_alive(pid: int) -> bool:

@@ -18,7 +18,7 @@ from tests.server_process import ServerProcess
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".envs"
 SCRIPTS = Path(__file__).parent / "scripts"
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 # The script of each client, and the environment in which it runs.
 CLIENTS = {

@@ -87,7 +87,7 @@ def write_models(directory: Path) -> Path:
     for name, make in MODELS.items():
         joblib.dump(make(), files[name])
     document = {
-        "limits": {"default_timeout": 20},
+        "limits": {"default_timeout": 50},
         "models": [
             {"name": "iris", "runtime": "sklearn", "model_uri": "iris.joblib"},
             {"name": "iris", "runtime": "sklearn", "model_uri": "species.joblib", "version": "0"},

@@ -1,4 +1,7 @@
-"""The same questions to every client: they may travel as they like, the answers are equal."""
+"""The same questions to every client: they may travel as they like, the answers are equal.
+
+At the end, what KServe's clients and the generated ones are asked beyond that.
+"""
 
 from __future__ import annotations
 
@@ -135,3 +138,31 @@ def test_model_metadata(
 def test_unknown_models_and_versions(clients: Clients, client: str) -> None:
     unknown = clients.report(client)["unknown"]
     assert unknown == {call: [NOT_FOUND[client], text] for call, text in UNKNOWN.items()}
+
+
+# --- KServe's clients --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "form"), [("kserve_rest", "dictionary"), ("kserve_rest", "binary"), ("kserve_grpc", "raw")]
+)
+def test_other_forms_of_the_document(clients: Clients, client: str, form: str) -> None:
+    assert clients.report(client)[form] == ANSWER
+
+
+def test_kserve_reads_our_error_over_rest(clients: Clients) -> None:
+    status, text = clients.report("kserve_rest")["unknown"]
+    assert status == 404
+    assert text.startswith("no model 'nobody', '404 Not Found' for url ")
+
+
+def test_kserve_reads_our_error_over_grpc(clients: Clients) -> None:
+    assert clients.report("kserve_grpc")["unknown"] == ["NOT_FOUND", "no model 'nobody'"]
+
+
+# --- those generated from the specification -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client", ["open_inference_openapi", "open_inference_grpc"])
+def test_a_version_is_asked(clients: Clients, client: str) -> None:
+    assert clients.report(client)["version"] == ["0", ["setosa", "setosa"]]

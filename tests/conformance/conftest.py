@@ -67,6 +67,7 @@ def doors(system: System, channel: Channel) -> Iterator[Mapping[str, Door]]:
 def gated(system: System) -> Iterator[GatedModel]:
     """The model that computes only while its gate is open: closed to begin with."""
     model = system.gated("gated")
+    system.wait_inside(0)
     model.forget_warm_up()
     model.gate.clear()
     system.journal.clear()

@@ -60,7 +60,7 @@ from tests.conformance.wires import (
     message,
     succeeded,
 )
-from tests.support import GatedModel
+from tests.support import PATIENCE, GatedModel
 
 INFER = "/v2/models/doubler/infer"
 HOSTS = ("ours", "h11", "httptools")
@@ -543,7 +543,7 @@ def test_a_compressed_grpc_message_is_read_but_not_a_bomb(system: System, channe
     def send(request: bytes) -> Any:
         with grpc.insecure_channel(f"127.0.0.1:{system.ports['grpc']}") as opened:
             call = opened.unary_unary(f"/{SERVICE}/ModelInfer", None, None)
-            return call(request, compression=grpc.Compression.Gzip, timeout=30)
+            return call(request, compression=grpc.Compression.Gzip, timeout=PATIENCE)
 
     assert send(protobuf().SerializeToString())
     with pytest.raises(grpc.RpcError) as raised:
@@ -860,7 +860,7 @@ def test_a_caller_who_leaves_in_the_head_leaves_nothing(system: System, host: st
     with Connection(system.ports[host]) as connection:
         connection.send(start)
     assert infer(system.ports[host], GOOD).status == 200
-    assert system.inside() == 0
+    system.wait_inside(0)
 
 
 @host
@@ -868,6 +868,7 @@ def test_a_caller_who_leaves_in_the_head_leaves_nothing(system: System, host: st
 def test_a_caller_who_leaves_in_the_body_frees_its_slot(
     system: System, host: str, framing: Mapping[str, str]
 ) -> None:
+    system.wait_inside(0)
     system.journal.clear()
     with Connection(system.ports[host]) as connection:
         connection.send(head("POST", INFER, framing) + b'5\r\n{"inp')
@@ -879,7 +880,7 @@ def test_a_caller_who_leaves_in_the_queue_harms_no_neighbour(
     system: System, caller: Caller, gated: GatedModel
 ) -> None:
     first = caller.start("gated", 1.0)
-    assert gated.entered.acquire(timeout=30)
+    assert gated.entered.acquire(timeout=PATIENCE)
     leaving = caller.start("gated", 2.0)
     system.wait_queued("gated", 1)
     staying = caller.start("gated", 3.0)
@@ -896,7 +897,7 @@ def test_a_caller_who_leaves_while_the_model_computes_harms_no_mate(
     system: System, caller: Caller, gated: GatedModel
 ) -> None:
     first = caller.start("gated", 1.0)
-    assert gated.entered.acquire(timeout=30)
+    assert gated.entered.acquire(timeout=PATIENCE)
     leaving, mate = caller.start("gated", 2.0), caller.start("gated", 3.0)
     system.wait_queued("gated", 2)
     gated.gate.set()
@@ -913,6 +914,6 @@ def test_a_caller_who_closes_only_its_sending_side_is_a_caller_who_leaves(
     """A half-closed connection is no promise to read: proxies and load balancers drop it as well."""
     with Connection(system.ports["ours"]) as connection:
         connection.send(message("POST", "/v2/models/gated/infer", GOOD))
-        assert gated.entered.acquire(timeout=30)
+        assert gated.entered.acquire(timeout=PATIENCE)
         connection.sock.shutdown(socket.SHUT_WR)
         system.journal.wait_for(Ended("http", "gated", "CANCELLED"))

@@ -16,9 +16,6 @@ from tests.support import PATIENCE
 
 SERVICE: str = DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
-# Seconds after which a test gives up on an answer over HTTP.
-TIMEOUT = 10.0
-
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 # The error contract, once more and by hand: symbolic code, HTTP status, gRPC status.
@@ -99,7 +96,7 @@ class Connection:
     """One TCP connection: raw bytes in, answers out."""
 
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self._file = self.sock.makefile("rb")
 
     def __enter__(self) -> Connection:

@@ -22,7 +22,7 @@ from tests.console.steps import (
     wait_prefilled,
     write_body,
 )
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, lasting_port
 
 Open = Callable[[str], Page]
 
@@ -43,21 +43,20 @@ def test_1_live_is_judged_by_itself_and_a_reason_is_given(visit: Visit, half_rea
 
 
 def test_1_the_chips_are_kept_fresh(visit: Visit, tmp_path: Path) -> None:
-    flag = configured(tmp_path, models=[python("shout")])
-    first = ServerProcess(flag).start()
+    flags = configured(tmp_path, models=[python("shout")]), f"--http-port={lasting_port()}"
+    first = ServerProcess(*flags).start()
     first.wait_ready()
     visiting = visit(first)
     page = visiting.context.new_page()
     page.clock.install()
     page.goto(f"{first.http_url}/console/")
     expect(shown(page, "chip-live")).to_have_attribute("data-state", "good")
-    port = first.http_port
     first.stop()
     page.clock.fast_forward(10_000)
     expect(shown(page, "chip-live")).to_have_attribute("data-state", "bad")
     expect(shown(page, "chip-ready")).to_have_attribute("data-state", "bad")
     expect(shown(page, "connection-lost")).to_contain_text("lost")
-    with ServerProcess(flag, f"--http-port={port}"):
+    with ServerProcess(*flags):
         page.clock.fast_forward(10_000)
         expect(shown(page, "chip-ready")).to_have_attribute("data-state", "good")
         expect(page.get_by_test_id("connection-lost")).to_have_count(0)

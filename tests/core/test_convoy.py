@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from tests.support import (
     request,
     run,
     until,
+    with_time,
 )
 
 Outcome = list[float] | Fault
@@ -524,11 +526,11 @@ def test_a_wrong_answer_is_nobodys(wrong: Callable[[np.ndarray], object]) -> Non
 
 @pytest.mark.parametrize("where", ["queue", "compute"])
 def test_the_deadline_of_a_group_is_that_of_each(where: str) -> None:
-    async def story(plane: Plane, model: GatedModel) -> None:
+    async def story(plane: Plane, model: GatedModel, seconds: float) -> None:
         if where == "queue":
             first = await busy(plane, model)
         model.gate.clear()
-        group = Group(range(3), seconds=0.02).submit(plane)
+        group = Group(range(3), seconds=seconds).submit(plane)
         patient = Group([7.0, 8.0]).submit(plane)
         await until(lambda: group.done)
         assert group.faults() == {DeadlineExceeded}
@@ -540,7 +542,7 @@ def test_the_deadline_of_a_group_is_that_of_each(where: str) -> None:
             await first
             assert model.calls == [1, 2]
 
-    scenario(story)
+    with_time(lambda seconds: scenario(partial(story, seconds=seconds)), 0.02, 0.5, 5.0)
 
 
 def test_a_deadline_passes_while_the_guilty_one_is_looked_for() -> None:
@@ -551,12 +553,12 @@ def test_a_deadline_passes_while_the_guilty_one_is_looked_for() -> None:
                 raise ValueError("poison")
             return super().predict(inputs, outputs, parameters)
 
-    async def story(plane: Plane, model: GatedModel) -> None:
-        group = Group(range(4), seconds=0.03).submit(plane)
+    async def story(plane: Plane, model: GatedModel, seconds: float) -> None:
+        group = Group(range(4), seconds=seconds).submit(plane)
         await until(lambda: group.done)
         assert group.faults() == {DeadlineExceeded}
 
-    scenario(story, Slow())
+    with_time(lambda seconds: scenario(partial(story, seconds=seconds), Slow()), 0.03, 0.5, 5.0)
 
 
 def test_a_deadline_that_is_over_is_refused_at_the_door() -> None:

@@ -16,7 +16,17 @@ from oipserver.core.messages import ModelState
 from oipserver.core.observer import SilentObserver
 from oipserver.core.registry import TRANSITIONS, WARM_UP_ROWS, Registry
 from oipserver.core.scheduler import Budget
-from tests.support import PATIENCE, Doubler, GatedModel, Plane, entered, outcome, request, run
+from tests.support import (
+    PATIENCE,
+    Doubler,
+    GatedModel,
+    Plane,
+    outcome,
+    request,
+    run,
+    until,
+    with_time,
+)
 
 
 class States(SilentObserver):
@@ -195,13 +205,13 @@ def test_a_model_that_fails_to_close_does_not_keep_the_others_from_it() -> None:
 
 
 def test_a_model_is_closed_only_when_nothing_computes_in_it_any_more() -> None:
-    async def scenario() -> None:
+    async def scenario(seconds: float) -> None:
         model = GatedModel()
         async with Plane({"m": model}) as plane:
             model.gate.clear()
-            hasty = asyncio.ensure_future(outcome(plane.data.infer(request(1.0, seconds=0.05))))
-            await entered(model)
-            await hasty  # its deadline has passed, the model computes on
+            hasty = asyncio.ensure_future(outcome(plane.data.infer(request(1.0, seconds=seconds))))
+            await until(hasty.done)  # its deadline has passed, the model computes on
+            assert model.entered.acquire(blocking=False)
             closing = asyncio.ensure_future(plane.registry.close())
             done, _ = await asyncio.wait({closing}, timeout=0.1)
             assert not done
@@ -210,7 +220,7 @@ def test_a_model_is_closed_only_when_nothing_computes_in_it_any_more() -> None:
             await closing
             assert model.closed
 
-    run(scenario())
+    with_time(lambda seconds: run(scenario(seconds)), 0.05, 0.5, 5.0)
 
 
 class Stored:

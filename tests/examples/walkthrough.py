@@ -33,7 +33,7 @@ from tests.server_process import QUICK, ServerProcess
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ENVIRONMENTS = ROOT / ".envs"
-PATIENCE = 300.0
+PATIENCE = 900.0
 
 _BLOCK = re.compile(r"^ *```(\w+)( about)?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _IN_FOLDER = "import os, sys; os.chdir(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"

@@ -15,8 +15,8 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.server_process import QUICK, ServerProcess
-from tests.tls.encrypted import MODEL, PATIENCE, Client, grpc_infer
+from tests.server_process import PATIENCE, QUICK, ServerProcess
+from tests.tls.encrypted import MODEL, Client, grpc_infer
 
 FILES = 60  # the process has about 20 open by itself
 SERVE = """

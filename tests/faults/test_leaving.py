@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -56,6 +57,9 @@ class Serving(NamedTuple):
         return {json.loads(line)["level"] for line in self.process.output.splitlines()}
 
 
+pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+
+
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("leaving")
@@ -73,9 +77,27 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 def leave(caller: socket.socket) -> None:
-    """At once, with a reset."""
+    """With a reset, when the server has read what was sent: a reset takes with it what still waits there."""
+    until_read(caller)
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     caller.close()
+
+
+def until_read(caller: socket.socket) -> None:
+    """Return when nothing of it waits at the other end of its connection."""
+    ports = caller.getpeername()[1], caller.getsockname()[1]
+    end = time.monotonic() + PATIENCE
+    while waiting(*ports):
+        assert time.monotonic() < end
+
+
+def waiting(*ports: int) -> bool:
+    """Whether bytes wait at the first port for whoever reads what comes from the second one."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, *addresses, _, queues = line.split()[:5]
+        if tuple(int(address.rpartition(":")[2], 16) for address in addresses) == ports:
+            return int(queues.rpartition(":")[2], 16) > 0
+    return False
 
 
 def over_http(serving: Serving, request_id: str, model: str = "wait", part: float = 1.0) -> socket.socket:

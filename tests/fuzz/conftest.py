@@ -20,7 +20,7 @@ from tests.server_process import ServerProcess
 SERVED = Path(__file__).parent.parent / "openapi" / "served.py"
 # Small limits, so that what is over them costs little; short patience with what never comes.
 LIMITS = ("--http-max-json-bytes=60000", "--http-max-body-bytes=120000", "--grpc-max-message-bytes=120000")
-PATIENCE = ("--http-header-timeout=2", "--http-body-timeout=2", "--limits-default-timeout=20")
+PATIENCE = ("--http-header-timeout=10", "--http-body-timeout=10", "--limits-default-timeout=30")
 # Each fuzzer's, where nothing else is said.
 SECONDS = 3.0
 

@@ -1,4 +1,4 @@
-"""A caller who behaves, beside those who do not: every answer must be right, and come soon."""
+"""A caller who behaves, beside those who do not: every answer must be right, and come."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import grpc
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.conformance.wires import SERVICE
 from tests.server_process import ServerProcess
-
-PATIENCE = 10.0
+from tests.support import PATIENCE
 
 
 def row(number: int, name: str = "sum") -> list[float]:

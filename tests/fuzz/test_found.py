@@ -8,7 +8,7 @@ import pytest
 
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest, ModelStreamInferResponse
 from tests.conformance.wires import Channel
-from tests.server_process import ServerProcess
+from tests.server_process import PATIENCE, ServerProcess
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_a_caller_who_leaves_in_the_body_of_an_administrators_route_is_no_failur
     server: ServerProcess, path: str
 ) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: test\r\nX-Request-Id: left{path.count('/')}{path[-4:]}\r\n"
-    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=PATIENCE) as sock:
         sock.sendall(head.encode() + b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n{")
         assert sock.recv(1000).startswith(b"HTTP/1.1 100")  # the handler reads
     line = server.wait_for(rf".*left{path.count('/')}{path[-4:]}.*")[0]

@@ -29,6 +29,7 @@ from tests.fuzz import mutations
 from tests.fuzz.conftest import Rounds
 from tests.fuzz.neighbour import Neighbour, message, right, row, same
 from tests.server_process import ServerProcess
+from tests.support import PATIENCE
 
 STATUSES = frozenset(
     (
@@ -41,7 +42,6 @@ STATUSES = frozenset(
 SERVICE: ServiceDescriptor = DESCRIPTOR.services_by_name["GRPCInferenceService"]
 # None of these may end what the next round asks.
 UNARY = [each for each in SERVICE.methods if not each.client_streaming]
-PATIENCE = 10.0
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.fuzz.conftest import Rounds
 from tests.fuzz.neighbour import Neighbour, row
 from tests.fuzz.requests import Sent
 from tests.server_process import ServerProcess
+from tests.support import PATIENCE
 
 # What a request that ends as its head says may be answered.
 ANSWERS = frozenset((200, 400, 404, 405, 411, 413, 414, 415, 422, 431))
@@ -82,7 +83,7 @@ def statuses(port: int, data: bytes, chance: random.Random) -> list[int]:
     with Connection(port) as connection:
         send(connection, data, chance)
         connection.sock.settimeout(SILENCE)
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             try:
                 piece = connection.sock.recv(65536)

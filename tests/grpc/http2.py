@@ -8,7 +8,8 @@ from enum import IntEnum
 
 import hpack
 
-PATIENCE = 20.0
+from tests.support import PATIENCE
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 ENHANCE_YOUR_CALM = 11
 

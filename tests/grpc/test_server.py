@@ -193,6 +193,7 @@ def test_stop_cancels_calls_when_the_grace_is_over(serve: Serve) -> None:
     held = hold(server, gated)
     server.run(server.server.stop, 0.0)
     assert held.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+    server.run(until, lambda: bool(server.log.ended))
     assert server.log.ended == [("m", "CANCELLED")]
 
 
@@ -323,8 +324,8 @@ def test_a_call_that_cannot_begin_does_not_end_all_others(
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
         for _ in range(3):  # each has had its slot back
-            assert failure(lambda: server.infer(raw_request(1.0), timeout=5.0))[0] is expected
-    assert server.infer(raw_request(1.0), timeout=5.0)
+            assert failure(lambda: server.infer(raw_request(1.0), timeout=PATIENCE))[0] is expected
+    assert server.infer(raw_request(1.0), timeout=PATIENCE)
     server.close()
 
 
@@ -335,9 +336,9 @@ def test_an_answer_that_cannot_be_prepared_leaves_nobody_waiting(
     server = serve({"m": Doubler()}, max_concurrent_rpcs=1)
     with monkeypatch.context() as patch:
         patch.setattr(reply, "_prepare", fail)
-        status, _, _ = failure(lambda: server.infer(raw_request(1.0, model=model), timeout=5.0))
+        status, _, _ = failure(lambda: server.infer(raw_request(1.0, model=model), timeout=PATIENCE))
         assert status is grpc.StatusCode.CANCELLED
-    assert server.infer(raw_request(1.0), timeout=5.0)
+    assert server.infer(raw_request(1.0), timeout=PATIENCE)
 
 
 def infer_threads() -> set[threading.Thread]:

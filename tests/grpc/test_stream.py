@@ -315,11 +315,11 @@ def test_a_reader_who_does_not_read_is_not_read_from(serve: Serve) -> None:
 
 def test_a_reader_who_never_reads_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "READ_SECONDS", 0.2)
-    server = serve({"m": Doubler()})
+    model = Doubler()
+    server = serve({"m": model})
     rows = raw_request(*range(20_000)).SerializeToString()
     call = open_stream(server, itertools.repeat(rows, 2 * MAX_OUTSTANDING))
-    channels = server.server._inferences._open
-    server.run(until, lambda: any(one._outstanding == MAX_OUTSTANDING for one in channels.copy()))
+    server.run(until, lambda: bool(model.calls))
     wait_empty(server)
     code, _, _ = failure(lambda: list(call))
     assert code is grpc.StatusCode.CANCELLED

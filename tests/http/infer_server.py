@@ -87,14 +87,14 @@ class InferServer(InThread):
 
     def connect(self, receive_buffer: int | None = None) -> Client:
         """A client with an open connection that the server has accepted; bytes of its receive buffer."""
-        before = len(self.connections())
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(PATIENCE)
         sock.connect(("127.0.0.1", self.port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.until(lambda: len(self.http._state.connections) > before)
+        address = sock.getsockname()
+        self.until(lambda: any(each.client == address for each in self.http._open()))
         return Client(sock)
 
     def inside(self) -> int:

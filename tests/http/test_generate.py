@@ -17,7 +17,7 @@ from oipserver.core.errors import NotReady
 from oipserver.http.app import create_app
 from oipserver.http.limits import HttpLimits
 from tests.conformance.system import Ended
-from tests.http.echo import Answer, Client
+from tests.http.echo import PATIENCE, Answer, Client
 from tests.http.infer_server import InferServer, row
 from tests.streaming import ENDLESS, Counter, Teller
 
@@ -63,7 +63,7 @@ class Splitter(Teller):
 
 @pytest.fixture
 def server() -> Iterator[InferServer]:
-    server = InferServer(HttpLimits(write_timeout=30.0))
+    server = InferServer(HttpLimits(write_timeout=PATIENCE))
     server.plane.models.update(
         count=Counter(), slow=Counter(gated=True), tell=Teller(), mixed=Mixed(), split=Splitter()
     )
@@ -217,7 +217,7 @@ def test_ordinary_models_are_batched(server: InferServer) -> None:
     clients = [server.connect() for _ in range(9)]
     clients[0].send(post(f"{V2}/gated/generate", row(0.0, columns=2)))
     server.until(lambda: server.plane.gate.in_flight == 1)
-    assert server.gated.entered.acquire(timeout=30)
+    assert server.gated.entered.acquire(timeout=PATIENCE)
     for value, client in enumerate(clients[1:], 1):
         client.send(post(f"{V2}/gated/generate", row(float(value), columns=2)))
     server.until(lambda: server.plane.gate.in_flight == 9)
@@ -436,10 +436,10 @@ def test_an_answer_that_json_cannot_carry_ends_the_generator(server: InferServer
 
 def test_a_deadline_in_the_midst(server: InferServer) -> None:
     model = counter(server, "slow")
-    document = row(ENDLESS, columns=2, parameters={"timeout": 300_000})
+    document = row(ENDLESS, columns=2, parameters={"timeout": 2_000_000})
+    model.permits.release()
     with server.connect() as client:
         client.send(post(f"{V2}/slow/generate_stream", document))
-        model.permits.release()
         events = Events(client)
         first, fault = events.rest()
         assert number(first) == 0
@@ -457,7 +457,7 @@ def test_a_caller_who_leaves_between_answers_is_noticed_at_once(server: InferSer
     model = counter(server, "slow")
     client = server.connect()
     client.send(post(f"{V2}/slow/{route}", row(ENDLESS, columns=2)))
-    assert model.begun.acquire(timeout=30)
+    assert model.begun.acquire(timeout=PATIENCE)
     client.__exit__()
     server.journal.wait_for(Ended("http", "slow", "CANCELLED"))  # though the generator makes nothing
     assert server.inside() == 0
@@ -509,7 +509,7 @@ def test_draining_waits_for_streams(server: InferServer) -> None:
         model.permits.release()
         assert number(events.next()) == 1
         assert events.next() is None
-        draining.result(30)
+        draining.result(PATIENCE)
 
 
 def test_abandoned_streams_are_told(server: InferServer) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from oipserver.http.limits import HttpLimits
-from tests.http.echo import Answer, Client, Running, serving
+from tests.http.echo import PATIENCE, Answer, Client, Running, serving
 
 HEAD = b"POST /a HTTP/1.1\r\nHost: a\r\n"
 SECOND = b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -17,13 +17,15 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 PATIENT = HttpLimits(linger_timeout=2.0)
 # No test is let off by the idle timer: it is far beyond a test's patience where it is not the subject.
 HASTY = HttpLimits(
-    header_timeout=0.2,
-    body_timeout=0.2,
+    header_timeout=0.3,
+    body_timeout=0.3,
     keep_alive_timeout=60.0,
-    write_timeout=0.2,
-    linger_timeout=0.2,
+    write_timeout=0.3,
+    linger_timeout=2.0,
     min_body_rate=1000,
 )
+# How long a connection may be idle where that is the subject; a client may take so long to ask.
+IDLE = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +240,8 @@ def test_a_client_that_leaves_is_noticed() -> None:
     with serving(PATIENT) as server:
         with server.connect() as client:
             client.send(b"POST /hold HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert server.app.started.wait(10)
-        assert server.app.lost.wait(10)
+            assert server.app.started.wait(PATIENCE)
+        assert server.app.lost.wait(PATIENCE)
 
 
 # --- time --------------------------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ def test_a_fast_start_buys_no_silence(hasty: Running) -> None:
 
 @pytest.mark.parametrize("before", [b"", SECOND, b"\r\n\r\n"], ids=["new", "used", "stray lines"])
 def test_an_idle_connection_is_closed_without_a_word(before: bytes) -> None:
-    with serving(replace(HASTY, keep_alive_timeout=0.2)) as server, server.connect() as client:
+    with serving(replace(HASTY, keep_alive_timeout=IDLE)) as server, server.connect() as client:
         client.send(before)
         if before == SECOND:
             assert client.answer().status == 200
@@ -283,26 +285,27 @@ def test_an_idle_connection_is_closed_without_a_word(before: bytes) -> None:
 
 
 def test_a_peer_that_never_reads_is_cut_off(hasty: Running) -> None:
+    connections = hasty.server.server_state.connections
+    assert hasty.call_until(lambda: not connections)
     with hasty.connect(receive_buffer=4096) as client:
-        client.send(b"GET /big/50000000 HTTP/1.1\r\nHost: a\r\n\r\n")
-        connections = hasty.server.server_state.connections
         assert hasty.call_until(lambda: len(connections) == 1)
+        client.send(b"GET /big/50000000 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert hasty.call_until(lambda: not connections)
 
 
 def test_waiting_for_the_application_is_not_the_clients_slowness() -> None:
-    with serving(replace(HASTY, keep_alive_timeout=0.1)) as server, server.connect() as client:
+    with serving(replace(HASTY, keep_alive_timeout=IDLE)) as server, server.connect() as client:
         head = b"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n"
         client.send(head + bytes(200_000))
-        assert server.app.started.wait(10)
-        server.call_after(0.6, server.app.go.set)
+        assert server.app.started.wait(PATIENCE)
+        server.call_after(1.5 * IDLE, server.app.go.set)
         assert client.send(bytes(100_000)).answer().json()["size"] == 300_000
 
 
 def test_waiting_for_continue_is_not_the_clients_slowness() -> None:
     with serving(HASTY) as server, server.connect() as client:
         client.send(b"POST /hold HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-        assert server.app.started.wait(10)
+        assert server.app.started.wait(PATIENCE)
         server.call_after(0.6, server.app.go.set)
         assert client.answer().status == 100
         assert client.ask(b"hello").json()["body"] == "hello"
@@ -326,7 +329,7 @@ def test_every_answer_of_a_closing_server_closes() -> None:
     with serving(PATIENT) as server, server.connect() as idle, server.connect() as busy:
         assert idle.ask(SECOND).status == 200
         busy.send(b"POST /hold HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert server.app.started.wait(10)
+        assert server.app.started.wait(PATIENCE)
         server.shared.closing = True
         server.call(server.app.go.set)
         for client in (busy.send(b""), idle.send(SECOND)):

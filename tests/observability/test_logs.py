@@ -28,7 +28,7 @@ from tests.observability.served import (
     serving,
     text_document,
 )
-from tests.server_process import ServerProcess
+from tests.server_process import PATIENCE, ServerProcess
 
 SERVICE = "/inference.GRPCInferenceService"
 INFER = f"{SERVICE}/ModelInfer"
@@ -131,6 +131,7 @@ def test_a_failure_is_an_error_and_its_traceback_has_one_line(server: ServerProc
         )
     line = logged(server, "it-fails")
     assert (status, line["level"], line["code"]) == (500, "ERROR", "INFERENCE_FAILED")
+    server.wait_for("KeyError: 'three'")
     (told,) = [one for one in lines_of(server) if "KeyError: 'three'" in one.get("exception", "")]
     assert (told["event"], told["level"]) == ("log", "ERROR")
 
@@ -273,7 +274,7 @@ def secrets_over_grpc(server: ServerProcess) -> int:
         call(channel, f"/{MARKER}.Service/{MARKER}", b"", *private)
         stream = channel.stream_stream(f"{SERVICE}/ModelStreamInfer", None, None)
         bodies = [good.SerializeToString(), odd.SerializeToString(), b"\xff" + MARKER.encode()]
-        answers = list(stream(iter(bodies), metadata=private, timeout=30))
+        answers = list(stream(iter(bodies), metadata=private, timeout=PATIENCE))
     assert len(answers) == len(bodies)
     return len(calls) + len(bodies)
 

@@ -63,7 +63,7 @@ def test_answers_conform(
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", str(document), f"--url={server.http_url}"),
         *("--phases", phases, "--include-path-regex", routes, "--exclude-checks", unchecked),
-        *("--seed=1", "--max-examples=10", "--request-timeout=20", "--no-shrink", "--warnings=off"),
+        *("--seed=1", "--max-examples=10", "--request-timeout=60", "--no-shrink", "--warnings=off"),
         *("--suppress-health-check=all", "--continue-on-failure"),
     ]
     done = subprocess.run(command, cwd=document.parent, capture_output=True, text=True, timeout=300)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,6 +134,13 @@ class Asking:
         thread.start()
         self._threads.append(thread)
         assert first.wait(PATIENCE)
+
+    def wait_for(self, generation: int) -> None:
+        """Return when every caller has met it, or a later one."""
+        end = time.monotonic() + PATIENCE
+        while not self.failures and any(seen[-1] < generation for seen in self.seen):
+            assert time.monotonic() < end
+            self._ended.wait(0.001)
 
     def end(self) -> None:
         """Return when the last answer is there."""

@@ -49,7 +49,7 @@ def store(models: list[bytes]) -> Iterator[Server]:
 def server(store: Server, disk: Path) -> Iterator[ServerProcess]:
     flags = ["--runtime=sklearn", f"--model-uri={store.uri('/remote.joblib')}", "--trust-pickle"]
     flags += ["--model-control=explicit", "--sources-allow-hosts=127.0.0.1", "--sources-retries=1"]
-    flags += [f"--sources-cache-dir={disk / 'cache'}", "--sources-attempt-timeout=1"]
+    flags += [f"--sources-cache-dir={disk / 'cache'}", "--sources-attempt-timeout=2"]
     with ServerProcess(*flags) as server:
         yield server
     assert server.exit_code == 0, server.output

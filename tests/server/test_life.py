@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,12 +27,34 @@ from sklearn.linear_model import LogisticRegression
 
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.server_process import ServerProcess
+from tests.support import PATIENCE
 
 IMPORTABLE = Path(__file__).parent / "importable"
 sys.path.insert(0, str(IMPORTABLE))
 import odd_estimators  # noqa: E402
 
 WITH_ODD = {"PYTHONPATH": str(IMPORTABLE)}
+# Seconds that are only waited for when something is wrong.
+LONG = 600
+# A function starts sooner than scikit-learn is imported.
+FUNCTION = """
+import threading, time
+from oipserver_python import Input, Output, function
+{before}
+@function(inputs=[Input("x", "FP64", [-1, 4])], outputs=[Output("y", "FP64", [-1, 4])])
+def model(x):
+    {inside}
+    return x
+"""
+# Only rows that begin with a number above 0, which no warm-up has.
+HANGS = "x[0, 0] > 0 and threading.Event().wait()"
+
+
+def written(directory: Path, inside: str = "pass", before: str = "", name: str = "model") -> Path:
+    """The file of a function that does something before it gives back what it was given."""
+    path = directory / f"{name}.py"
+    path.write_text(FUNCTION.format(inside=inside, before=before))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +65,52 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def stored(directory: Path, estimator: Any, name: str = "model") -> str:
-    path = directory / f"{name}.pkl"
-    joblib.dump(estimator, path)
-    return str(path)
+@pytest.fixture(scope="module")
+def function(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("function"))
+
+
+@pytest.fixture(scope="module")
+def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model `marked` leaves its marks."""
+    return tmp_path_factory.mktemp("marks") / "marks"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, iris: Path, marks: Path) -> Iterator[ServerProcess]:
+    """Serves iris and odd estimators; for tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("models")
+    odd = {
+        "marked": odd_estimators.Marked(str(marks)),
+        "Busy": odd_estimators.Busy(),
+        "Sleepy": odd_estimators.Sleepy(),
+    }
+    for name, estimator in odd.items():
+        joblib.dump(estimator, folder / f"{name}.joblib")
+    uris = {"iris": iris, **{name: folder / f"{name}.joblib" for name in odd}}
+    with configured(folder, "sklearn", uris) as running:
+        yield running
+
+
+def configured(folder: Path, runtime: str, uris: Mapping[str, Path]) -> ServerProcess:
+    models = [{"name": name, "runtime": runtime, "model_uri": str(uri)} for name, uri in uris.items()]
+    config = folder / "server.yaml"
+    config.write_text(json.dumps({"models": models}))
+    return ServerProcess(f"--config={config}", environ=WITH_ODD)
 
 
 def serving(uri: str | Path, *flags: str) -> ServerProcess:
-    return ServerProcess("--runtime=sklearn", f"--model-uri={uri}", *flags, environ=WITH_ODD)
+    runtime = "python" if str(uri).endswith(".py") else "sklearn"
+    return ServerProcess(f"--runtime={runtime}", f"--model-uri={uri}", *flags)
 
 
 def get(server: ServerProcess, path: str) -> tuple[int, Any]:
     return fetch(urllib.request.Request(server.http_url + path))
 
 
-def fetch(request: urllib.request.Request, timeout: float = 30.0) -> tuple[int, Any]:
+def fetch(request: urllib.request.Request) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -74,7 +125,7 @@ def infer(server: ServerProcess, model: str, *row: float, parameters: Any = None
 
 
 def metric(server: ServerProcess, name: str, **labels: str) -> float:
-    with urllib.request.urlopen(server.http_url + "/metrics") as answer:
+    with urllib.request.urlopen(server.http_url + "/metrics", timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     found = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
@@ -83,13 +134,31 @@ def metric(server: ServerProcess, name: str, **labels: str) -> float:
     return sum(values)
 
 
+def cpu_seconds(server: ServerProcess) -> float:
+    """What the process has computed so far: that the machine is busy with others does not count."""
+    threads = Path(f"/proc/{server.pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
+
+
 # --- start ---
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs Linux's /proc")
+def test_the_first_request_costs_no_more_than_the_next(server: ServerProcess) -> None:
+    """In processor time; a model that is not warm, or an import, would cost many times as much."""
+    spent = [cpu_seconds(server)]
+    for count in (1, 100):
+        for _ in range(count):
+            assert infer(server, "iris", 5.1, 3.5, 1.4, 0.2)[0] == 200
+        spent.append(cpu_seconds(server))
+    first, hundred = np.diff(spent)
+    assert first < 8 * hundred / 100
 
 
 def test_ports_open_at_once_and_readiness_waits_for_the_model(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    server = serving(stored(tmp_path, odd_estimators.LoadsWhenTold(str(pipe)), "slow")).start()
+    server = serving(written(tmp_path, before=f"open({str(pipe)!r}).read()", name="slow")).start()
     try:
         assert get(server, "/v2/health/live") == (200, {"live": True})
         status, body = get(server, "/v2/health/ready")
@@ -105,28 +174,16 @@ def test_ports_open_at_once_and_readiness_waits_for_the_model(tmp_path: Path) ->
         assert server.stop() == 0
 
 
-def test_a_model_is_loaded_once(tmp_path: Path) -> None:
-    marks = tmp_path / "marks"
-    with serving(stored(tmp_path, odd_estimators.Marked(str(marks)))) as server:
-        for _ in range(5):
-            assert infer(server, "model", 0, 0, 0, 0)[0] == 200
+def test_a_model_is_loaded_once(server: ServerProcess, marks: Path) -> None:
+    for _ in range(5):
+        assert infer(server, "marked", 0, 0, 0, 0)[0] == 200
     assert marks.read_text().splitlines() == ["loaded"]
 
 
-def test_a_model_that_fails_to_load_leaves_the_server_live_and_says_why(tmp_path: Path, iris: Path) -> None:
-    broken = stored(tmp_path, odd_estimators.Refuses(), "broken")
-    config = tmp_path / "server.yaml"
-    config.write_text(
-        json.dumps(
-            {
-                "models": [
-                    {"name": "good", "runtime": "sklearn", "model_uri": str(iris)},
-                    {"name": "broken", "runtime": "sklearn", "model_uri": broken},
-                ]
-            }
-        )
-    )
-    server = ServerProcess(f"--config={config}", environ=WITH_ODD).start()
+def test_a_model_that_fails_to_load_leaves_the_server_live_and_says_why(tmp_path: Path) -> None:
+    refuses = "raise RuntimeError('the weights are gone')"
+    uris = {"good": written(tmp_path, name="good"), "broken": written(tmp_path, before=refuses)}
+    server = configured(tmp_path, "python", uris).start()
     try:
         server.wait_for("running, but not ready")
         assert get(server, "/v2/health/live")[0] == 200
@@ -140,12 +197,12 @@ def test_a_model_that_fails_to_load_leaves_the_server_live_and_says_why(tmp_path
 
 
 @pytest.mark.parametrize("front", ["http", "grpc"])
-def test_a_taken_port_ends_with_exit_2_and_one_line(front: str, iris: Path) -> None:
+def test_a_taken_port_ends_with_exit_2_and_one_line(front: str, function: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        server = serving(iris, f"--{front}-port={port}").start()
+        server = serving(function, f"--{front}-port={port}").start()
         assert server.wait() == 2
     complaints = [line for line in server.output.splitlines() if " INFO " not in line]
     assert complaints == [
@@ -154,22 +211,11 @@ def test_a_taken_port_ends_with_exit_2_and_one_line(front: str, iris: Path) -> N
     ]
 
 
-def test_a_host_that_is_not_ours_ends_with_exit_2_and_one_line(iris: Path) -> None:
-    server = serving(iris, "--host=no-such-host.invalid").start()
+def test_a_host_that_is_not_ours_ends_with_exit_2_and_one_line(function: Path) -> None:
+    server = serving(function, "--host=no-such-host.invalid").start()
     assert server.wait() == 2
     assert server.output.startswith("oipserver: host: cannot find 'no-such-host.invalid'")
     assert len(server.output.splitlines()) == 1
-
-
-def test_the_first_request_is_as_fast_as_the_hundredth(iris: Path) -> None:
-    with serving(iris) as server:
-        seconds = []
-        for _ in range(100):
-            started = time.perf_counter()
-            assert infer(server, "iris", 5.1, 3.5, 1.4, 0.2)[0] == 200
-            seconds.append(time.perf_counter() - started)
-    # A model that is not warm takes some hundred milliseconds for its first row.
-    assert seconds[0] < 20 * np.median(seconds)
 
 
 # --- under load ---
@@ -200,15 +246,29 @@ def read_answer(connection: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def test_concurrent_singles_are_batched_and_each_gets_its_own_answer(iris: Path) -> None:
+def test_concurrent_singles_are_batched_and_each_gets_its_own_answer(
+    server: ServerProcess, iris: Path
+) -> None:
     """64 clients ask before any of them reads."""
     features, _ = load_iris(return_X_y=True)
     expected = joblib.load(iris).predict(features)
     rounds, clients = 10, 64
+    total = rounds * clients
     labels: list[int] = []
-    with serving(iris) as server, ExitStack() as stack:
+
+    def counted() -> Any:
+        """Rows, calls of the model, answers, and of how many of each the time was taken."""
+        counts = [metric(server, f"oip_batch_rows_{one}", model="iris") for one in ("sum", "count")]
+        counts.append(metric(server, "oip_requests_total", model="iris", code="OK", front="http"))
+        phases = ("queue", "compute")
+        counts += [metric(server, f"oip_{one}_duration_seconds_count", model="iris") for one in phases]
+        return np.array(counts)
+
+    assert infer(server, "iris", *features[0])[0] == 200  # so that there is something to count from
+    before = counted()
+    with ExitStack() as stack:
         address = ("127.0.0.1", server.http_port)
-        sockets = [stack.enter_context(socket.create_connection(address, 30)) for _ in range(clients)]
+        sockets = [stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(clients)]
         for number in range(rounds):
             for client, connection in enumerate(sockets):
                 row = features[(number * clients + client) % len(features)]
@@ -216,51 +276,29 @@ def test_concurrent_singles_are_batched_and_each_gets_its_own_answer(iris: Path)
             for connection in sockets:
                 answer = json.loads(read_answer(connection).partition(b"\r\n\r\n")[2])
                 labels += answer["outputs"][0]["data"]
-        rows = metric(server, "oip_batch_rows_sum", model="iris")
-        batches = metric(server, "oip_batch_rows_count", model="iris")
-        total = rounds * clients
-        assert metric(server, "oip_requests_total", code="OK", front="http") == total
-        assert metric(server, "oip_requests_in_flight") == 0
-        assert metric(server, "oip_queue_depth", model="iris") == 0
-        assert metric(server, "oip_model_state", model="iris", state="READY") == 1
-        assert metric(server, "oip_queue_duration_seconds_count", model="iris") == total
-        assert metric(server, "oip_compute_duration_seconds_count", model="iris") == batches
+    rows, batches, answered, queued, computed = counted() - before
     assert labels == [expected[number % len(features)] for number in range(total)]
-    assert rows == total
+    assert (rows, answered, queued, computed) == (total, total, total, batches)
     assert rows / batches > 1
+    assert metric(server, "oip_requests_in_flight") == 0
+    assert metric(server, "oip_queue_depth", model="iris") == 0
+    assert metric(server, "oip_model_state", model="iris", state="READY") == 1
 
 
-@pytest.mark.parametrize("estimator", ["Busy", "Sleepy"])
-def test_a_slow_model_delays_neither_health_nor_another_model(
-    estimator: str, tmp_path: Path, iris: Path
-) -> None:
-    config = tmp_path / "server.yaml"
-    slow = stored(tmp_path, getattr(odd_estimators, estimator)(), "slow")
-    models = [
-        {"name": name, "runtime": "sklearn", "model_uri": str(uri)}
-        for name, uri in (("slow", slow), ("iris", iris))
-    ]
-    config.write_text(json.dumps({"models": models}))
-    live_seconds: list[float] = []
-    iris_seconds: list[float] = []
-
-    def timed(call: Callable[[], tuple[int, Any]], seconds: list[float]) -> None:
-        started = time.perf_counter()
-        assert call()[0] == 200
-        seconds.append(time.perf_counter() - started)
-
-    with (
-        ServerProcess(f"--config={config}", environ=WITH_ODD) as server,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        computing = pool.submit(infer, server, "slow", 2.0, 0, 0, 0)
+@pytest.mark.parametrize("slow", ["Busy", "Sleepy"])
+def test_a_slow_model_delays_neither_health_nor_another_model(server: ServerProcess, slow: str) -> None:
+    """Each answer would take the slow one's seconds if it waited for it."""
+    seconds: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        computing = pool.submit(infer, server, slow, 2.0, 0, 0, 0)
         while not computing.done():
-            timed(lambda: get(server, "/v2/health/live"), live_seconds)
-            timed(lambda: infer(server, "iris", 5.1, 3.5, 1.4, 0.2), iris_seconds)
+            started = time.perf_counter()
+            assert get(server, "/v2/health/live")[0] == 200
+            assert infer(server, "iris", 5.1, 3.5, 1.4, 0.2)[0] == 200
+            seconds.append(time.perf_counter() - started)
         assert computing.result()[0] == 200
-    assert len(live_seconds) > 20
-    assert np.median(live_seconds) < 0.01
-    assert np.median(iris_seconds) < 0.02
+    assert len(seconds) >= 5
+    assert np.median(seconds) < 0.4
 
 
 # --- the end ---
@@ -278,7 +316,7 @@ def closed_loop(call: Callable[[], str], stopping: threading.Event, outcomes: Co
 def ask_http(port: int) -> str:
     """One request on a connection of its own; what a caller can tell of it."""
     try:
-        connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+        connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     except ConnectionRefusedError:
         return "refused"
     with connection:
@@ -297,7 +335,7 @@ def ask_grpc(call: Any) -> str:
         raw_input_contents=[np.array([5.1, 3.5, 1.4, 0.2]).tobytes()],
     )
     try:
-        answer = ModelInferResponse.FromString(call(request.SerializeToString(), timeout=30))
+        answer = ModelInferResponse.FromString(call(request.SerializeToString(), timeout=PATIENCE))
     except grpc.RpcError as error:
         code, details = error.code(), error.details()
         return "refused" if code is grpc.StatusCode.UNAVAILABLE else f"lost: {code} {details}"
@@ -308,7 +346,7 @@ def test_sigterm_under_load_loses_nothing_on_either_front(iris: Path) -> None:
     outcomes: Counter[str] = Counter()
     stopping = threading.Event()
     with (
-        serving(iris, "--shutdown-lame-duck=0.5", "--shutdown-drain=10") as server,
+        serving(iris, "--shutdown-lame-duck=3", "--shutdown-drain=30") as server,
         grpc.insecure_channel(server.grpc_target) as channel,
         ThreadPoolExecutor(24) as pool,
     ):
@@ -320,11 +358,10 @@ def test_sigterm_under_load_loses_nothing_on_either_front(iris: Path) -> None:
             assert not any(client.done() for client in clients)
         server.signal(signal.SIGTERM)
         stopping.set()
-        deadline = time.monotonic() + 0.2
-        while get(server, "/v2/health/ready")[0] != 503:
-            assert time.monotonic() < deadline, "still ready 0.2 s after SIGTERM"
+        while get(server, "/v2/health/ready")[0] != 503:  # while it takes requests; later it would refuse us
+            continue
         for client in clients:
-            client.result(timeout=30)
+            client.result(PATIENCE)
         assert server.wait() == 0
     assert set(outcomes) <= {"answered", "refused"}, outcomes
     assert "Traceback" not in server.output
@@ -332,7 +369,7 @@ def test_sigterm_under_load_loses_nothing_on_either_front(iris: Path) -> None:
 
 def test_a_request_that_the_model_computes_is_answered_after_sigterm(tmp_path: Path) -> None:
     with (
-        serving(stored(tmp_path, odd_estimators.Sleepy())) as server,
+        serving(written(tmp_path, "time.sleep(x[0, 0])")) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         running = pool.submit(infer, server, "model", 1.0, 0, 0, 0)
@@ -343,23 +380,23 @@ def test_a_request_that_the_model_computes_is_answered_after_sigterm(tmp_path: P
         assert server.wait() == 0
 
 
-def test_ctrl_c_skips_the_lame_duck(iris: Path) -> None:
-    with serving(iris, "--shutdown-lame-duck=60") as server:
+def test_ctrl_c_skips_the_lame_duck(function: Path) -> None:
+    with serving(function, f"--shutdown-lame-duck={LONG}") as server:
         server.signal(signal.SIGINT)
-        assert server.wait(timeout=20) == 0
+        assert server.wait() == 0
 
 
-def test_a_second_signal_ends_at_once(iris: Path) -> None:
-    with serving(iris, "--shutdown-lame-duck=60") as server:
+def test_a_second_signal_ends_at_once(function: Path) -> None:
+    with serving(function, f"--shutdown-lame-duck={LONG}") as server:
         server.signal(signal.SIGTERM)
-        server.wait_for("taking requests for 60 s more")
+        server.wait_for(f"taking requests for {LONG} s more")
         server.signal(signal.SIGTERM)
-        assert server.wait(timeout=10) == 128 + signal.SIGTERM
+        assert server.wait() == 128 + signal.SIGTERM
 
 
 def test_a_hanging_model_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
     with (
-        serving(stored(tmp_path, odd_estimators.Hangs()), "--shutdown-drain=0.5") as server,
+        serving(written(tmp_path, HANGS), "--shutdown-drain=0.5") as server,
         ThreadPoolExecutor(1) as pool,
     ):
         hanging = pool.submit(infer, server, "model", 1.0, 0, 0, 0)
@@ -368,15 +405,14 @@ def test_a_hanging_model_does_not_keep_the_process_from_ending(tmp_path: Path) -
         server.signal(signal.SIGTERM)
         status, body = hanging.result()
         assert (status, body["error_code"]) == (503, "NOT_READY")
-        assert server.wait(timeout=20) == 0
+        assert server.wait() == 0
 
 
 def test_a_hanging_model_costs_its_caller_only_the_deadline(tmp_path: Path) -> None:
-    with serving(stored(tmp_path, odd_estimators.Hangs()), "--shutdown-drain=0.2") as server:
-        started = time.monotonic()
+    flags = ("--shutdown-drain=0.2", f"--limits-default-timeout={LONG}")
+    with serving(written(tmp_path, HANGS), *flags) as server:
         status, body = infer(server, "model", 1.0, 0, 0, 0, parameters={"timeout": 200_000})
         assert (status, body["error_code"]) == (504, "TIMEOUT")
-        assert time.monotonic() - started < 1.0
         assert get(server, "/v2/health/live")[0] == 200
 
 
@@ -398,7 +434,8 @@ def test_serve_serves_an_estimator_from_python(tmp_path: Path) -> None:
 def test_serve_works_where_an_event_loop_runs_already_as_in_a_notebook(tmp_path: Path, iris: Path) -> None:
     script = tmp_path / "cell.py"
     script.write_text(
-        "import asyncio, joblib, oipserver\n"
+        "import asyncio, joblib, oipserver, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # who starts tests may ignore it
         f"estimator = joblib.load({str(iris)!r})\n"
         "async def cell():\n"
         "    oipserver.serve(estimator, name='iris', http_port=0, grpc_port='off')\n"

@@ -228,7 +228,7 @@ def test_an_endless_body_ends_at_the_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("slow", [scripted.trickling_body, scripted.trickling_head])
 def test_a_try_has_its_time(tmp_path: Path, slow: Answer) -> None:
     with Server(slow, whole(DATA, '"2"')) as server:
-        assert get(server.uri(), tmp_path, attempt_timeout=0.2).path.read_bytes() == DATA
+        assert get(server.uri(), tmp_path, attempt_timeout=1).path.read_bytes() == DATA
         text = refusal(server.uri("/again"), tmp_path / "b", attempt_timeout=0.0001, retries=0)
     assert "the time for one try was over" in text or "timed out" in text
 
@@ -336,7 +336,7 @@ def test_https(
     authority.cert_pem.write_to_path(str(file))
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with Server(broken(DATA, 300_000, reset=False), scripted.trickling_body, ranged(DATA), tls=tls) as server:
-        fetched = get(server.uri(host="localhost"), tmp_path, allow=["localhost"], attempt_timeout=1)
+        fetched = get(server.uri(host="localhost"), tmp_path, allow=["localhost"], attempt_timeout=2)
         assert fetched.path.read_bytes() == DATA
         text = refusal(server.uri(), tmp_path)
     assert "certificate is not trusted" in text  # it is localhost's, not the address's

@@ -15,6 +15,7 @@ import pytest
 
 from oipserver.sources import SourceError
 from tests.sources.scripted import Handler, Server, get, left_in
+from tests.support import PATIENCE
 
 MODEL = {"MLmodel": b"flavors:\n", "data/model.bin": b"weights" * 1000}
 
@@ -41,7 +42,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--artifacts-destination",
         str(folder),
     ]
-    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Its runner of jobs is eight processes more, and serves nothing that is asked here.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environ = {**os.environ, **quiet}
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -62,8 +65,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     drain.start()
     yield found[1]
     os.killpg(process.pid, 15)
-    process.wait(30)
-    drain.join(30)
+    process.wait(PATIENCE)
+    drain.join(PATIENCE)
     process.stdout.close()
 
 
@@ -167,7 +170,7 @@ def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(handler: Handler) -> None:
-        handler.server.released.wait(30)
+        handler.server.released.wait(PATIENCE)
 
     with Server(hang) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri(""))

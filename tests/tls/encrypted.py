@@ -18,8 +18,8 @@ from cryptography import x509
 
 from oipserver.grpc._generated.open_inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.server_process import ServerProcess
+from tests.support import PATIENCE
 
-PATIENCE = 20.0
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 MODEL = """
 import numpy as np

@@ -22,7 +22,8 @@ from oipserver.config import TlsConfig
 from oipserver.grpc.credentials import credentials
 from oipserver.tls import Certificates, grpc_subject, http_subject
 from tests.server_process import ServerProcess
-from tests.tls.encrypted import PATIENCE, Client, Folder, Pair, grpc_infer
+from tests.support import PATIENCE
+from tests.tls.encrypted import Client, Folder, Pair, grpc_infer
 
 ROWS = [[1.0, 2.0]]
 DOUBLED = [[2.0, 4.0]]

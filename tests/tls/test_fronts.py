@@ -16,7 +16,8 @@ import pytest
 import requests
 
 from tests.server_process import ServerProcess
-from tests.tls.encrypted import PATIENCE, Client, Folder, grpc_infer, infer_request, post
+from tests.support import PATIENCE
+from tests.tls.encrypted import Client, Folder, grpc_infer, infer_request, post
 
 ROWS = [[1.0, 2.0], [3.0, 4.0]]
 DOUBLED = [[2.0, 4.0], [6.0, 8.0]]
@@ -29,15 +30,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 @pytest.fixture(scope="module")
 def server(folder: Folder) -> Iterator[ServerProcess]:
-    with folder.server("--tls-handshake-timeout=0.3", "--http-max-body-bytes=32000000") as server:
+    with folder.server("--http-max-body-bytes=32000000") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def strict(folder: Folder) -> Iterator[ServerProcess]:
+    """A handshake takes two seconds at most, which is long for those who can, also on a busy machine."""
+    with folder.server("--tls-handshake-timeout=2") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def hasty(folder: Folder) -> Iterator[ServerProcess]:
-    """Idle connections end soon, and so do those that take less than 1 kB in a second."""
-    few = "--http-max-connections=4"
-    with folder.server("--http-keep-alive-timeout=0.3", "--http-write-timeout=1", few) as server:
+    """Idle connections end after a second, and those that take next to nothing after five."""
+    with folder.server("--http-keep-alive-timeout=1", "--http-write-timeout=5") as server:
         yield server
 
 
@@ -96,7 +103,7 @@ def test_a_peer_that_reads_slowly_gets_all_of_a_large_answer(
 ) -> None:
     with Client(hasty.http_port, folder.context(), receive_buffer=4096) as client:
         client.send(large_request)
-        assert select.select([], [], [client.sock], 0.6) == ([], [], [])  # longer than a connection may idle
+        assert select.select([], [], [client.sock], 1.5) == ([], [], [])  # longer than a connection may idle
         assert np.array(client.answer().json()["outputs"][0]["data"]).shape == (500_000,)
 
 
@@ -106,31 +113,47 @@ def test_a_peer_that_reads_slowly_gets_all_of_its_last_answer(
     last = large_request.replace(b"Host:", b"Connection: close\r\nHost:")
     with Client(hasty.http_port, folder.context(), receive_buffer=4096) as client:
         client.send(last)
-        assert select.select([], [], [client.sock], 0.6) == ([], [], [])  # longer than a connection may idle
+        assert select.select([], [], [client.sock], 1.5) == ([], [], [])  # longer than a connection may idle
         assert np.array(client.answer().json()["outputs"][0]["data"]).shape == (500_000,)
         assert client.at_end()
 
 
-def test_a_connection_too_many_is_told_so(hasty: ServerProcess, folder: Folder) -> None:
+def test_an_idle_connection_is_closed(hasty: ServerProcess, folder: Folder) -> None:
+    with Client(hasty.http_port, folder.context()) as client:
+        assert client.at_end()
+
+
+def test_a_connection_too_many_is_told_so(folder: Folder) -> None:
     context = folder.context()
-    with ExitStack() as stack:
-        clients = [stack.enter_context(Client(hasty.http_port, context)) for _ in range(5)]
-        answer = clients[-1].answer()
-        assert (answer.status, answer.json()["error_code"]) == (503, "OVERLOADED")
-        assert all(client.at_end() for client in clients)
+    with folder.server("--http-max-connections=4") as server, ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.http_port, context)) for _ in range(4)]
+        assert [client.infer(ROWS) for client in clients] == [DOUBLED] * 4
+        with Client(server.http_port, context) as fifth:
+            answer = fifth.answer()
+            assert (answer.status, answer.json()["error_code"]) == (503, "OVERLOADED")
+            assert fifth.at_end()
+        assert [client.infer(ROWS) for client in clients] == [DOUBLED] * 4
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def is_held(server: ServerProcess, client: Client) -> bool:
+    """Whether the server has this connection open; a socket that no process has is without an inode."""
+    ends = [f":{port:04X}" for port in (server.http_port, client.sock.getsockname()[1])]
+    for line in Path("/proc/net/tcp").read_text().splitlines():
+        _, local, remote, *_, inode = line.split()[:10]
+        if [local[-5:], remote[-5:]] == ends:
+            return inode != "0"
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
 def test_a_peer_that_never_reads_is_cut_off(
     hasty: ServerProcess, folder: Folder, large_request: bytes
 ) -> None:
-    files = Path(f"/proc/{hasty.pid}/fd")
-    before = len(list(files.iterdir()))
     with Client(hasty.http_port, folder.context(), receive_buffer=4096) as client:
         client.send(large_request)
-        assert len(list(files.iterdir())) == before + 1
+        assert is_held(hasty, client)
         deadline = time.monotonic() + PATIENCE
-        while len(list(files.iterdir())) > before:
+        while is_held(hasty, client):
             assert time.monotonic() < deadline
 
 
@@ -149,9 +172,9 @@ def test_a_request_open_to_two_readings_is_refused(client: Client) -> None:
 
 def test_a_library_asks_over_https(server: ServerProcess, folder: Folder) -> None:
     url = f"https://localhost:{server.http_port}/v2/health/ready"
-    assert requests.get(url, verify=str(folder.path / "ca.crt"), timeout=20).json()["ready"] is True
+    assert requests.get(url, verify=str(folder.path / "ca.crt"), timeout=PATIENCE).json()["ready"] is True
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get(url, timeout=20)
+        requests.get(url, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -186,22 +209,22 @@ def check_neighbours(server: ServerProcess, folder: Folder) -> None:
     ids=["plain HTTP", "noise", "a hello that never ends"],
 )
 def test_who_speaks_no_tls_is_sent_away(
-    server: ServerProcess, folder: Folder, front: str, data: bytes
+    strict: ServerProcess, folder: Folder, front: str, data: bytes
 ) -> None:
-    before = server.output
-    with Client(getattr(server, f"{front}_port"), None) as stranger:
+    before = strict.output
+    with Client(getattr(strict, f"{front}_port"), None) as stranger:
         stranger.send(data)
         while chunk := _read(stranger.sock):  # an alert may come first
             assert b"HTTP" not in chunk
-    check_neighbours(server, folder)
-    assert "Traceback" not in server.output.removeprefix(before)
+    check_neighbours(strict, folder)
+    assert "Traceback" not in strict.output.removeprefix(before)
 
 
 @pytest.mark.parametrize("front", ["http", "grpc"])
-def test_who_stalls_in_the_handshake_is_sent_away(server: ServerProcess, folder: Folder, front: str) -> None:
-    port = getattr(server, f"{front}_port")
+def test_who_stalls_in_the_handshake_is_sent_away(strict: ServerProcess, folder: Folder, front: str) -> None:
+    port = getattr(strict, f"{front}_port")
     stalled = [Client(port, None) for _ in range(20)]
-    check_neighbours(server, folder)
+    check_neighbours(strict, folder)
     for client in stalled:
         with client:
             assert client.at_end()

@@ -13,7 +13,8 @@ import pytest
 import trustme
 
 from tests.server_process import ServerProcess
-from tests.tls.encrypted import PATIENCE, Client, Folder, Pair, grpc_infer
+from tests.support import PATIENCE
+from tests.tls.encrypted import Client, Folder, Pair, grpc_infer
 
 ROWS = [[1.0, 2.0]]
 DOUBLED = [[2.0, 4.0]]

@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
+from tests.support import PATIENCE
 from tests.tls.encrypted import Client, Folder, grpc_infer, infer_request
 
 ROWS = [[1.0, 2.0]]
@@ -92,6 +93,6 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
         server.signal(signal.SIGTERM)
         stopping.set()
         for client in clients:
-            client.result(timeout=30)
+            client.result(PATIENCE)
         assert server.wait() == 0
     assert set(outcomes) <= {"answered", "refused"}, outcomes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -79,10 +78,8 @@ def test_without_a_file_there_is_no_tls() -> None:
 
 
 def test_a_process_ends_with_exit_2_and_one_line(folder: Folder) -> None:
-    started = time.monotonic()
     server = folder.server(f"--tls-key-file={folder.path}/other.key").start()
     assert server.wait() == 2
-    assert time.monotonic() - started < 10  # 2 s on a machine that does nothing else
     complaints = [line for line in server.output.splitlines() if " INFO " not in line]
     paths = f"'{folder.path}/other.key' is not the key of '{folder.path}/tls.crt'"
     assert complaints == [f"oipserver: tls.key_file: {paths}"]

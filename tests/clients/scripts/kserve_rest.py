@@ -14,7 +14,7 @@ from kserve.protocol.infer_type import RequestedOutput
 
 
 def client() -> Any:
-    return InferenceRESTClient(RESTConfig(protocol="v2", timeout=20))
+    return InferenceRESTClient(RESTConfig(protocol="v2", timeout=60))
 
 
 def output(answer: Any) -> Any:

@@ -35,7 +35,7 @@ def refused(ask: Callable[[], Any]) -> list[Any]:
 
 class Checks:
     def __init__(self, address: str, folder: Path) -> None:
-        self._client = OpenInferenceClient(base_url=f"http://{address}", timeout=20)
+        self._client = OpenInferenceClient(base_url=f"http://{address}", timeout=60)
         self._request = InferenceRequest.parse_obj(DOCUMENT)
 
     def document(self) -> Any:

@@ -43,7 +43,7 @@ class Checks(TritonChecks):
                 self._inputs({"input-0": np.full((1, 4), float(number))}),
                 callback=lambda result, error, number=number: answers.put((number, result, error)),
             )
-        arrived = sorted((answers.get(timeout=20) for _ in range(IN_FLIGHT)), key=lambda answer: answer[0])
+        arrived = sorted((answers.get(timeout=60) for _ in range(IN_FLIGHT)), key=lambda answer: answer[0])
         assert not any(error for _, _, error in arrived), arrived
         return [result.as_numpy("transform")[0].tolist() for _, result, _ in arrived]
 

@@ -23,7 +23,7 @@ class Checks:
         answers = self._start()
         for number in range(REQUESTS):
             self._ask("double", float(number), str(number))
-        came = [answers.get(timeout=20) for _ in range(REQUESTS)]
+        came = [answers.get(timeout=60) for _ in range(REQUESTS)]
         self._client.stop_stream()
         assert not any(error for _, error in came), came
         return {answer.get_response().id: answer.as_numpy("y")[0, 0].tolist() for answer, _ in came}
@@ -34,7 +34,7 @@ class Checks:
         self._ask("count", 3.0, "mine", enable_empty_final_response=True)
         came: list[tuple[str, float | None, bool]] = []
         while not came or not came[-1][2]:
-            answer, error = answers.get(timeout=20)
+            answer, error = answers.get(timeout=60)
             assert not error, error
             response = answer.get_response()
             number = answer.as_numpy("n")
@@ -47,9 +47,9 @@ class Checks:
         """A bad request is told, and the stream goes on."""
         answers = self._start()
         self._ask("nobody", 1.0, "bad")
-        nothing, error = answers.get(timeout=20)
+        nothing, error = answers.get(timeout=60)
         self._ask("double", 2.0, "good")
-        answer, no_error = answers.get(timeout=20)
+        answer, no_error = answers.get(timeout=60)
         self._client.stop_stream()
         assert nothing is None
         assert no_error is None
@@ -59,7 +59,7 @@ class Checks:
         """A stream that is broken off in the midst of an endless answer."""
         answers = self._start()
         self._ask("count", ENDLESS, "endless")
-        first = answers.get(timeout=20)[0].as_numpy("n")[0, 0].tolist()
+        first = answers.get(timeout=60)[0].as_numpy("n")[0, 0].tolist()
         self._client.stop_stream(cancel_requests=True)
         return first
 

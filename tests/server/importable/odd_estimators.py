@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -38,25 +37,6 @@ class Marked(Odd):
             file.write("loaded\n")
 
 
-class LoadsWhenTold(Odd):
-    """Unpickling waits until somebody opens and closes a named pipe for writing."""
-
-    def __init__(self, pipe: str) -> None:
-        super().__init__()
-        self.pipe = pipe
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        Path(self.pipe).read_text()
-
-
-class Refuses(Odd):
-    """Cannot be unpickled."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        raise RuntimeError("the weights are gone")
-
-
 class Busy(Odd):
     """Computes in pure Python for as many seconds as the first value of the first row says."""
 
@@ -72,14 +52,4 @@ class Sleepy(Odd):
 
     def predict(self, x: Any) -> Any:
         time.sleep(float(np.asarray(x)[0, 0]))
-        return super().predict(x)
-
-
-class Hangs(Odd):
-    """Never comes back from a row that begins with a number above 0."""
-
-    def predict(self, x: Any) -> Any:
-        if np.asarray(x)[0, 0] > 0:
-            read_end, _ = os.pipe()
-            os.read(read_end, 1)
         return super().predict(x)
