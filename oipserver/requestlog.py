@@ -160,10 +160,8 @@ class _Json:
             ]
         lines = [f'{shared}{id_}","seconds":{seconds:.6f},"bytes":{size}' for id_, seconds, size in usual]
         if ended.callers:
-            lines = [
-                f'{line},"caller":{quoted(caller)}' if caller else line
-                for line, caller in zip(lines, ended.callers, strict=True)
-            ]
+            names = {name: f',"caller":{quoted(name)}' if name else "" for name in set(ended.callers)}
+            lines = [f"{line}{names[caller]}" for line, caller in zip(lines, ended.callers, strict=True)]
         if ended.traces:
             lines = [
                 f'{line},"trace_id":"{_trace_id(trace)}"' if trace else line
