@@ -20,10 +20,12 @@ from oipserver.log import Clock, Log, on_one_line, quoted
 
 T = TypeVar("T")
 
-# Seconds that an end may wait for others to be written down with, and how many lines wait at most: the loop
-# is held up by so many at once.
+# Seconds that an end may wait for others to be written down with, and how many lines leave together at most:
+# each time, the thread that writes wants the core.
 GATHER_SECONDS = 0.02
 GATHER_LINES = 512
+# So many are put into words at once: the loop is held up by that.
+FORMAT_LINES = 64
 
 # What is our fault, or the model's: always logged.
 FAILURES = frozenset(("INTERNAL", "INFERENCE_FAILED", "TIMEOUT"))
@@ -53,8 +55,10 @@ class RequestLog(SilentObserver):
         self._seen = 0
         self._clock = Clock()
         self._start = lru_cache(maxsize=1024)(self._new_start)
+        # Ends not in words yet, how many lines they will be, and lines that wait to be written.
         self._waiting: list[tuple[int, int, Ended]] = []
-        self._lines = 0
+        self._unsaid = 0
+        self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def requests(self, ended: Ended) -> None:
@@ -77,12 +81,8 @@ class RequestLog(SilentObserver):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waiting, self._waiting = self._waiting, []
-        self._lines = 0
-        lines: list[str] = []
-        for when, level, ended in waiting:
-            start = self._start(level, ended.front, ended.route, ended.model, ended.version, ended.code)
-            lines += self._style.lines(self._clock.at(when), start, ended)
+        self._format()
+        lines, self._lines = self._lines, []
         if lines:
             self._sink.write("".join(lines).encode(), len(lines))
 
@@ -90,11 +90,20 @@ class RequestLog(SilentObserver):
         if level < self._level or not ended.seconds:
             return
         self._waiting.append((time.time_ns(), level, ended))
-        self._lines += len(ended.seconds)
-        if self._lines >= GATHER_LINES:
+        self._unsaid += len(ended.seconds)
+        if self._unsaid >= FORMAT_LINES:
+            self._format()
+        if len(self._lines) >= GATHER_LINES:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
+
+    def _format(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._unsaid = 0
+        for when, level, ended in waiting:
+            start = self._start(level, ended.front, ended.route, ended.model, ended.version, ended.code)
+            self._lines += self._style.lines(self._clock.at(when), start, ended)
 
     def _new_start(self, level: int, front: str, route: str, model: str, version: str, code: str) -> str:
         status = self._statuses.get(front, {}).get(code, "")
@@ -152,22 +161,24 @@ class _Json:
         return f'","level":"{level}","event":"request"{known}'
 
     def lines(self, now: str, start: str, ended: Ended) -> list[str]:
-        shared = f'{{"time":"{now}{start}{_json_phases(ended)},"request_id":"'
-        usual = zip(ended.ids or repeat(""), ended.seconds, ended.sizes or repeat(0), strict=False)
-        if not (ended.callers or ended.traces):  # most; a pass less
-            return [
-                f'{shared}{id_}","seconds":{seconds:.6f},"bytes":{size}}}\n' for id_, seconds, size in usual
-            ]
-        lines = [f'{shared}{id_}","seconds":{seconds:.6f},"bytes":{size}' for id_, seconds, size in usual]
-        if ended.callers:
-            names = {name: f',"caller":{quoted(name)}' if name else "" for name in set(ended.callers)}
-            lines = [f"{line}{names[caller]}" for line, caller in zip(lines, ended.callers, strict=True)]
-        if ended.traces:
-            lines = [
-                f'{line},"trace_id":"{_trace_id(trace)}"' if trace else line
-                for line, trace in zip(lines, ended.traces, strict=True)
-            ]
-        return [f"{line}}}\n" for line in lines]
+        # What many have in common is written once, and so is each caller's name.
+        shared = f'{{"time":"{now}{start}{_json_phases(ended)}'
+        begins = {
+            name: shared + (f',"caller":{quoted(name)}' if name else "") + ',"request_id":"'
+            for name in set(ended.callers or ("",))
+        }
+        columns = zip(
+            ended.callers or repeat(""),
+            ended.ids or repeat(""),
+            ended.seconds,
+            ended.sizes or repeat(0),
+            map(_json_end, ended.traces) if ended.traces else repeat(_json_end("")),
+            strict=False,
+        )
+        return [
+            f'{begins[caller]}{id_}","seconds":{seconds:.6f},"bytes":{size}{end}'
+            for caller, id_, seconds, size, end in columns
+        ]
 
 
 class _Text:
@@ -213,6 +224,10 @@ def _json_phases(ended: Ended) -> str:
         f',"rows":{rows},"batch_rows":{phases.batch_rows},"decode":{phases.decode:.6f}'
         f',"queue":{phases.queue:.6f},"compute":{phases.compute:.6f},"encode":{phases.encode:.6f}'
     )
+
+
+def _json_end(trace: str) -> str:
+    return f',"trace_id":"{_trace_id(trace)}"}}\n' if trace else "}\n"
 
 
 def _trace_id(traceparent: str) -> str:

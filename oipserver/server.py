@@ -254,7 +254,11 @@ class Server:
         self._apps = Apps(load_apps(config.apps), Models(self._plane, limits.default_timeout))
         http = config.http
         self._settings = InferSettings(
-            http.max_json_bytes, http.max_body_bytes, limits.default_timeout, http.server_timing
+            http.max_json_bytes,
+            http.max_body_bytes,
+            limits.default_timeout,
+            http.server_timing,
+            http.busy_poll,
         )
         self._certificates = certificates_of(config.tls)
         # Made before anything is bound: they refuse apps that claim what is not theirs.

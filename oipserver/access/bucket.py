@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class Bucket:
     """Fills with `rate` tokens a second, up to `burst`; on the event loop, in its monotonic time.
@@ -25,6 +27,11 @@ class Bucket:
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 when there is one now."""
         return max(0.0, self._full_at - now - self._burst_seconds)
+
+    def affords(self, tokens: float, now: float) -> int:
+        """How often in a row somebody would find a token who takes so many each time."""
+        spare = self._burst_seconds - max(0.0, self._full_at - now)
+        return 0 if spare < 0 else math.floor(spare * self._rate / tokens) + 1
 
     def spend(self, tokens: float, now: float) -> None:
         """Take tokens out, there or not."""

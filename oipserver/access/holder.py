@@ -70,16 +70,19 @@ class Holder(Caller):
         if self.requests is not None:
             self.requests.spend(1, now)
 
-    def try_take(self, rows: int) -> bool:
-        """Count one request and its rows; False, and nothing is counted, where `take` raises."""
-        if self.requests is None and self.rows is None:
-            return True
-        try:
-            self.take()
-        except RateLimited:
-            return False
-        self.spend(rows)
-        return True
+    def try_take(self, requests: int, rows: int) -> int:
+        """Count so many requests with so many rows each, up to the one where `take` would raise.
+
+        Returns:
+            How many were counted.
+        """
+        now = time.monotonic()
+        buckets = [(bucket, each) for bucket, each in ((self.requests, 1), (self.rows, rows)) if bucket]
+        most = min((bucket.affords(each, now) for bucket, each in buckets), default=requests)
+        taken = min(requests, most)
+        for bucket, each in buckets:
+            bucket.spend(taken * each, now)
+        return taken
 
     def spend(self, rows: int) -> None:
         """Count the rows of a request that was taken."""

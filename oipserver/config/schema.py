@@ -58,6 +58,8 @@ GrpcAge: TypeAlias = (
     | None
 )
 Seconds = Annotated[float, Meta(gt=0, le=10**9, title="SECONDS", description="seconds above 0")]
+# More would keep a core busy for nothing.
+Moment = Annotated[float, Meta(ge=0, le=0.01, title="SECONDS", description="seconds from 0 to 0.01")]
 Pause = Annotated[float, Meta(ge=0, le=10**9, title="SECONDS", description="seconds from 0")]
 Share = Annotated[float, Meta(ge=0, lt=1, title="SHARE", description="a number from 0 to below 1")]
 Target = Annotated[float, Meta(gt=0, lt=1, title="SHARE", description="a number between 0 and 1")]
@@ -118,6 +120,9 @@ class HttpConfig:
     keep_alive_timeout: Seconds = setting(75.0, "Time that an idle connection stays open")
     write_timeout: Seconds = setting(60.0, "Time for a client to take its answer, likewise")
     max_connections: Count = setting(10_000, "Open connections")
+    busy_poll: Moment = setting(
+        0.0001, "Time to look for the next request before going to sleep, as long as that pays"
+    )
     server_timing: bool = setting(True, "Good answers say in a Server-Timing header where their time went")
 
 

@@ -73,9 +73,13 @@ class Caller:
             RateLimited: it has asked too often, or for too many rows.
         """
 
-    def try_take(self, rows: int) -> bool:
-        """Count one request and its rows; False, and nothing is counted, where `take` raises."""
-        return True
+    def try_take(self, requests: int, rows: int) -> int:
+        """Count so many requests with so many rows each, up to the one where `take` would raise.
+
+        Returns:
+            How many were counted.
+        """
+        return requests
 
     def spend(self, rows: int) -> None:
         """Count the rows of a request that was taken; what is too much delays the next ones."""

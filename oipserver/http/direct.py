@@ -47,6 +47,8 @@ class DirectCycle(Turn):
 
     __slots__ = ("_exchange", "_pieces", "_size", "target")
 
+    _connection: DirectProtocol
+
     def __init__(
         self,
         connection: DirectProtocol,
@@ -103,6 +105,7 @@ class DirectCycle(Turn):
     def _write(self, connection: Connection, answer: Answer) -> None:
         super()._write(connection, answer)
         del self._exchange  # its tensors and its model may go while the connection stays
+        self._connection.shared.express.look_out()
 
     def _refuse_size(self) -> None:
         self.reply(self._exchange.refused(self._exchange.too_large()))

@@ -126,12 +126,14 @@ class InferSettings:
 
     Attributes:
         server_timing: good answers say where their time went.
+        busy_poll: seconds that the loop looks for the next request before it sleeps; see `BusyPoll`.
     """
 
     max_json_bytes: int
     max_body_bytes: int
     default_timeout: float
     server_timing: bool = False
+    busy_poll: float = 0.0
 
 
 def parse_infer_path(path: str) -> tuple[str, str | None] | None:

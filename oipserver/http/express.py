@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
+from typing import NamedTuple
 
 from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane
@@ -20,10 +22,11 @@ from oipserver.core.errors import BadRequest, Fault, InternalError
 from oipserver.core.ids import new_id
 from oipserver.core.messages import NO_PARAMETERS, Tensor
 from oipserver.core.registry import Version
+from oipserver.http.busy_poll import BusyPoll
 from oipserver.http.door import Answer, InferSettings
 from oipserver.http.errors import error_response
 from oipserver.http.party import Party
-from oipserver.http.passenger import Passenger, Target
+from oipserver.http.passenger import KnownHead, Passenger, Target
 from oipserver.http.template import Template, decode_together, is_plain
 
 logger = logging.getLogger("oipserver.http")
@@ -45,12 +48,24 @@ class Group:
         self.passengers = [first]
 
 
+class _Way(NamedTuple):
+    """Where requests go together.
+
+    Attributes:
+        caller: as of a `Group`.
+    """
+
+    version: Version
+    caller: str
+
+
 class Express:
     """Gathers what comes in one turn of the loop, and sends it on at its end."""
 
     def __init__(self, plane: DataPlane, settings: InferSettings) -> None:
         self._plane = plane
         self._settings = settings
+        self._busy_poll = BusyPoll(settings.busy_poll)
         self._waiting: list[Passenger] = []
 
     def add(self, passenger: Passenger, alone: bool) -> None:
@@ -70,6 +85,12 @@ class Express:
             for passenger in waiting:
                 if not (passenger.begun or passenger.over):
                     _alone(passenger)
+        self.look_out()
+
+    def look_out(self) -> None:
+        """Somebody was answered: stay awake for the next request, unless the server has others to serve."""
+        if not self._plane.gate.in_flight:
+            self._busy_poll.answered()
 
     def _send_all(self, waiting: list[Passenger]) -> None:
         begun: set[Version] = set()
@@ -84,30 +105,36 @@ class Express:
     def _groups(self, waiting: list[Passenger]) -> list[Group]:
         """Who may go together; the others are gone by themselves."""
         groups: dict[tuple[Template, str], Group] = {}
-        versions: dict[Target, Version | None] = {}
-        limit, guard = self._settings.max_json_bytes, self._plane.gate.guard
+        # Most have one of a few heads.
+        ways: dict[KnownHead, _Way | None] = {}
         for passenger in waiting:
             if passenger.over:  # it has left already
                 continue
             known = passenger.known
-            target = known.target
-            if target not in versions:
-                versions[target] = self._serving(target)
-            version, caller = versions[target], known.asked_by(guard)
-            match = None
-            if version is not None and caller is not None and known.plain and known.body_length <= limit:
-                match = passenger.board(version.contract.memory)
-            if version is None or caller is None or match is None:
+            if known not in ways:
+                ways[known] = self._way(known)
+            way = ways[known]
+            template = None if way is None else passenger.board(way.version.contract.memory)
+            if way is None or template is None:
                 _alone(passenger)
                 continue
-            # Where they have to queue, each caller has a place of its own.
-            name = caller.name if caller.name and not version.scheduler.is_free else ""
-            group = groups.get((match, name))
+            place = template, way.caller
+            group = groups.get(place)
             if group is None:
-                groups[match, name] = Group(version, match, name, passenger)
+                groups[place] = Group(way.version, *place, passenger)
             else:
                 group.passengers.append(passenger)
         return list(groups.values())
+
+    def _way(self, known: KnownHead) -> _Way | None:
+        """Where those with a head may go together with others; None where they may not."""
+        version, caller = self._serving(known.target), known.asked_by(self._plane.gate.guard)
+        if version is None or caller is None:
+            return None
+        if not known.plain or known.body_length > self._settings.max_json_bytes:
+            return None
+        # Where they have to queue, each caller has a place of its own.
+        return _Way(version, "" if version.scheduler.is_free else caller.name)
 
     def _serving(self, target: Target) -> Version | None:
         try:
@@ -179,10 +206,15 @@ class Express:
 
 def _charged(passengers: list[Passenger], rows: int) -> list[Passenger]:
     """Those whose rates let them go; the others are told by themselves that they have to wait."""
+    wish = Counter(passenger.known.caller for passenger in passengers)
+    left = {caller: 0 if caller is None else caller.try_take(many, rows) for caller, many in wish.items()}
+    if left == wish:
+        return passengers
     within: list[Passenger] = []
     for passenger in passengers:
         caller = passenger.known.caller
-        if caller is not None and caller.try_take(rows):
+        if left[caller]:
+            left[caller] -= 1
             within.append(passenger)
         else:
             _alone(passenger)

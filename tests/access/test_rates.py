@@ -71,6 +71,26 @@ def test_never_more_than_burst_and_rate_and_one_debt(arrivals: list[tuple[float,
             assert spent <= burst + rate * (now - 1000.0) + largest + 1e-6
 
 
+@given(
+    st.floats(0.1, 100), st.integers(1, 9), st.integers(1, 5), st.integers(0, 40), st.lists(st.floats(0, 5))
+)
+def test_many_at_once_are_as_many_as_one_by_one(
+    rate: float, burst: int, tokens: int, wanted: int, pauses: list[float]
+) -> None:
+    together, apart, now = Bucket(rate, burst), Bucket(rate, burst), 1000.0
+    for pause in pauses:
+        now += pause
+        many = min(wanted, together.affords(tokens, now))
+        together.spend(many * tokens, now)
+        one_by_one = 0
+        # The last one may hang on the last bit of a float; it is counted for both then.
+        while one_by_one < wanted and apart.wait(now) <= 1e-9:
+            apart.spend(tokens, now)
+            one_by_one += 1
+        assert many in (one_by_one, one_by_one - 1)
+        together.spend((one_by_one - many) * tokens, now)
+
+
 # --- the server --------------------------------------------------------------------------------------------
 
 
