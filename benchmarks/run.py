@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace, directory: Path, about: dict[str, Any]) ->
     turns = _turns(options, peers)
     models = options.models or MODELS
     print("training models", file=sys.stderr)
-    train(directory, models)
+    train(directory, MODELS if peers else models)  # peers serve them all
     starts = _starts(options, directory, cores) if IRIS in models and options.only in (None, "start") else {}
     samples: dict[Case, list[Sample]] = {}
     with ExitStack() as stack:

@@ -507,8 +507,9 @@ def _listen(key: str, host: str, port: int) -> socket.socket:
     Raises:
         OSError: naming the setting and the address.
     """
+    name = host.encode() if host.isascii() else host  # a str would load the tables of international names
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise OSError(f"host: cannot find '{host}': {error.strerror}") from error
     listener = socket.socket(family, kind, protocol)

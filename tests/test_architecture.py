@@ -239,8 +239,9 @@ for module in pkgutil.walk_packages(oipserver.core.__path__, "oipserver.core."):
         ("import oipserver", WEB | DATA),
         (IMPORT_CORE, WEB | DATA | {"orjson", "msgspec", "yaml", "click"}),
         ("import oipserver.cli", WEB | DATA),
+        ("import oipserver.server", {"prometheus_client"} | DATA),
     ],
-    ids=["oipserver", "core", "cli"],
+    ids=["oipserver", "core", "cli", "server"],
 )
 def test_import_loads_nothing_heavy(statements: str, heavy: set[str]) -> None:
     assert heavy & modules_loaded_by(statements) == set()

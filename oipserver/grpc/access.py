@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection
 
 from oipserver.core.admission import ANONYMOUS, Caller, Guard, Need, Right
 from oipserver.core.errors import Fault
@@ -24,7 +23,8 @@ from oipserver.tls import grpc_subject
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _SERVICE: str = DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-
+# Its library knows it, and is imported when somebody asks for it: see `reflected`.
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
 _HEALTH = Need(None, "health")
 _CLOSED = Need(Right.ADMIN)
@@ -32,7 +32,7 @@ _CLOSED = Need(Right.ADMIN)
 NEEDS = {
     f"/{health.SERVICE_NAME}/Check": _HEALTH,
     f"/{health.SERVICE_NAME}/Watch": _HEALTH,
-    f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": Need(Right.READ),
+    f"/{REFLECTION}/ServerReflectionInfo": Need(Right.READ),
     f"/{_SERVICE}/ServerLive": _HEALTH,
     f"/{_SERVICE}/ServerReady": _HEALTH,
     f"/{_SERVICE}/ServerMetadata": Need(None),

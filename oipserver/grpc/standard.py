@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import grpc
-from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from oipserver.core.errors import Fault, NotFound, printable
 from oipserver.core.ids import new_id
 from oipserver.grpc import errors, wire
-from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR
+from oipserver.grpc.access import REFLECTION
 from oipserver.grpc.patience import Patience
 from oipserver.grpc.servicer import NAME_SECONDS, SERVICE, Handler, unary
 from oipserver.grpc.stream import Send
@@ -23,7 +20,7 @@ from oipserver.grpc.threads import Threads
 
 Status: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus"
 
-SERVICES = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+SERVICES = (SERVICE, health.SERVICE_NAME, REFLECTION)
 
 REFLECTION_SECONDS = 30.0
 
@@ -159,50 +156,30 @@ def _answer(status: Status) -> bytes:
 
 
 class Reflection(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """grpc.reflection.v1alpha.ServerReflection, over the private pool in which the messages live."""
+    """grpc.reflection.v1alpha.ServerReflection; see `reflected`."""
 
     def __init__(self, patience: Patience, pool: Threads, streams: Streams) -> None:
-        for descriptor in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
-            _add(descriptor)
-        self._handler = grpc.stream_stream_rpc_method_handler(
-            _Reflect(reflection.ReflectionServicer(SERVICES, DESCRIPTOR.pool), patience, pool, streams),
-            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
+        self._handler = grpc.stream_stream_rpc_method_handler(_Reflect(patience, pool, streams))
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        path = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+        path = f"/{REFLECTION}/ServerReflectionInfo"
         return self._handler if handler_call_details.method == path else None
 
 
 class _Reflect:
     """ServerReflectionInfo; a stream holds a thread, so it may not last."""
 
-    def __init__(
-        self,
-        servicer: reflection.ReflectionServicer,
-        patience: Patience,
-        pool: Threads,
-        streams: Streams,
-    ) -> None:
-        self._servicer = servicer
+    def __init__(self, patience: Patience, pool: Threads, streams: Streams) -> None:
         self._patience = patience
         self._streams = streams
         self.experimental_thread_pool = pool
 
-    def __call__(
-        self,
-        requests: Iterator[reflection_pb2.ServerReflectionRequest],
-        context: grpc.ServicerContext,
-    ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
+    def __call__(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        from oipserver.grpc.reflected import answers
+
         self._streams.add(context)
         with self._patience.limit(context, REFLECTION_SECONDS):
-            # The stubs do not know that it yields.
-            yield from self._servicer.ServerReflectionInfo(requests, context)  # type: ignore[misc,func-returns-value]
-
-
-def _add(descriptor: FileDescriptor) -> None:
-    """Make a file of protobuf's default pool known to the private one; adding it again changes nothing."""
-    file = descriptor_pb2.FileDescriptorProto()
-    descriptor.CopyToProto(file)
-    DESCRIPTOR.pool.AddSerializedFile(file.SerializeToString())
+            try:
+                yield from answers(SERVICES, requests, context)
+            except Fault as fault:
+                errors.abort(context, fault, new_id())

@@ -4,8 +4,8 @@ The text of the numbers is cut out of the body and read by simdjson, in pieces, 
 stays in the cache; the small rest, with a hole in each place, is read by orjson as ever.
 
 Rule: nothing is refused here.  Whatever is the least out of the ordinary (null, NaN, 1.0 for an integer, a
-shape that does not fit, no simdjson) is None: the body is to be read in the ordinary way, which alone decides
-what is wrong and how it is said.
+shape that does not fit, no simdjson yet) is None: the body is to be read in the ordinary way, which alone
+decides what is wrong and how it is said.
 
 Why the answer is the same: the rest is valid JSON with a hole, which no client can write, as the data of a
 tensor; the text is a valid JSON value; so the body is that document with that value in the hole's place.
@@ -14,8 +14,10 @@ tensor; the text is a valid JSON value; so the body is that document with that v
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -25,13 +27,11 @@ from oipserver.core.datatypes import DATATYPES, FP32, FP64, UINT64, Datatype
 from oipserver.core.errors import BadRequest
 from oipserver.core.messages import Array
 
-try:
+if TYPE_CHECKING:
     from simdjson import Parser
-except ImportError:  # its wheels, one for each version of Python, come late
-    AVAILABLE = False
-else:
-    AVAILABLE = True
 
+# Its wheels, one for each version of Python, come late.
+AVAILABLE = find_spec("simdjson") is not None
 # Bytes of a body, and of the text of one tensor, from which this pays.
 LEAST = 8192
 # Bytes that simdjson reads at a time; it allocates some ten times as much.
@@ -47,6 +47,9 @@ _BLANK = b" \t\r\n"
 _NUMERIC = b"0123456789+-.eE" + _BLANK
 _HOLE = secrets.token_hex(16)
 _WIDEST: Mapping[str, str] = {"d": "f8", "i": "i8", "u": "u8"}
+# simdjson's class, and whether somebody is about to bring it.
+_parser: type[Parser] | None = None
+_is_loading = False
 
 
 class Text(NamedTuple):
@@ -167,7 +170,7 @@ def _numbers(text: Text, kind: str, count: int, columns: int | None) -> Array:
     """All numbers in a list; TypeError or ValueError unless they are `count`, in rows of `columns`."""
     if 2 * count > text.end - text.start:  # digits and commas: nothing is allocated for what has not come
         raise ValueError
-    parser = Parser()
+    parser = _new_parser()
     values: Array = np.empty(count, _WIDEST[kind])
     filled = 0
     for piece in _pieces(text):
@@ -179,6 +182,25 @@ def _numbers(text: Text, kind: str, count: int, columns: int | None) -> Array:
     if filled < count:
         raise ValueError
     return values
+
+
+def load() -> None:
+    """Have simdjson from now on; it takes milliseconds and a megabyte, so not every server shall have it."""
+    global _parser
+    from simdjson import Parser
+
+    _parser = Parser
+
+
+def _new_parser() -> Parser:
+    """Of simdjson; ValueError for the first large bodies, until a thread has it loaded."""
+    global _is_loading
+    if _parser is not None:
+        return _parser()
+    if not _is_loading:
+        _is_loading = True
+        threading.Thread(target=load, name="simdjson", daemon=True).start()
+    raise ValueError
 
 
 def _read(parser: Parser, piece: bytes, kind: str, columns: int | None) -> Array:

@@ -6,10 +6,9 @@ only a stream that ends where its format says that it ends is a body.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Mapping
-
-import zstandard
 
 from oipserver.core.errors import BadRequest, PayloadTooLarge, printable
 from oipserver.http.errors import UnsupportedEncoding
@@ -38,11 +37,8 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         UnsupportedEncoding: another coding, or several.
     """
     check_encoding(encoding)
-    try:
-        inflate = _inflate_zstd if encoding == "zstd" else _inflate_zlib
-        plain, complete = inflate(body, encoding, limit)
-    except (zlib.error, zstandard.ZstdError) as error:
-        raise BadRequest(f"the body is not valid {encoding}: {error}") from None
+    inflate = _inflate_zstd if encoding == "zstd" else _inflate_zlib
+    plain, complete = inflate(body, encoding, limit)
     if len(plain) > limit:
         raise PayloadTooLarge(f"the body has more than {limit} bytes when it is inflated")
     if not complete:
@@ -60,16 +56,24 @@ def check_encoding(encoding: str) -> None:
 
 def _inflate_zlib(body: bytes, encoding: str, limit: int) -> tuple[bytes, bool]:
     inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
-    plain = inflater.decompress(body, limit + 1)
+    try:
+        plain = inflater.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise _corrupt(encoding, error) from None
     return plain, inflater.eof and not inflater.unused_data
 
 
 def _inflate_zstd(body: bytes, encoding: str, limit: int) -> tuple[bytes, bool]:
+    import zstandard
+
     inflater = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
     pieces: list[bytes] = []
     size = 0
     for start in range(0, len(body), _ZSTD_STEP):
-        pieces.append(inflater.decompress(body[start : start + _ZSTD_STEP]))
+        try:
+            pieces.append(inflater.decompress(body[start : start + _ZSTD_STEP]))
+        except zstandard.ZstdError as error:
+            raise _corrupt(encoding, error) from None
         size += len(pieces[-1])
         if size > limit:
             break
@@ -79,9 +83,20 @@ def _inflate_zstd(body: bytes, encoding: str, limit: int) -> tuple[bytes, bool]:
     return b"".join(pieces), False
 
 
+def _corrupt(encoding: str, error: Exception) -> BadRequest:
+    return BadRequest(f"the body is not valid {encoding}: {error}")
+
+
+def loaded(encoding: str) -> bool:
+    """Whether nothing has to be imported for it any more, which is nothing for the event loop."""
+    return encoding != "zstd" or "zstandard" in sys.modules
+
+
 def compress(body: bytes, encoding: str, level: int = _LEVEL) -> bytes:
     """The body in one of `ENCODINGS`; unless told otherwise at the level that costs least time."""
     if encoding == "zstd":
+        import zstandard
+
         return zstandard.ZstdCompressor(level=level).compress(body)
     deflater = zlib.compressobj(level, wbits=_WINDOW_BITS[encoding])
     return deflater.compress(body) + deflater.flush()

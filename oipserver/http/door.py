@@ -157,7 +157,7 @@ async def compressed(answer: Answer) -> Answer:
     if encoding is None:
         return answer
     try:
-        if len(answer.body) <= COMPRESS_INLINE:
+        if len(answer.body) <= COMPRESS_INLINE and compression.loaded(encoding):
             answer.body = compression.compress(answer.body, encoding)
         else:
             answer.body = await asyncio.to_thread(compression.compress, answer.body, encoding)

@@ -1,23 +1,16 @@
-"""Histograms as plain numbers, and what the client library makes of them when somebody looks."""
+"""Histograms as plain numbers."""
 
 from __future__ import annotations
 
-import re
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
-from prometheus_client.core import Exemplar, HistogramMetricFamily, Metric
-
 Bounds: TypeAlias = Sequence[float]
-Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
-# What may stand in an exemplar: OpenMetrics 1.0 allows 128 characters for the label's name and value, and not
-# every reader of it knows what to do with quotes.
+# Of an exemplar: OpenMetrics 1.0 allows 128 characters for the label's name and value.
 MAX_SHOWN = 64
-_SHOWN = re.compile(r"[A-Za-z0-9._-]+")
-_NONE = ("", "", 0.0, 0.0)
 
 
 class Series:
@@ -26,21 +19,21 @@ class Series:
     Attributes:
         bounds: inclusive upper bounds of the buckets but the last, which has none.
         counts: by bucket, not cumulative.
+        exemplars: by bucket: label, its value, what was observed, wall time.
     """
 
-    __slots__ = ("_exemplars", "bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
-        # By bucket: label, its value, what was observed, wall time.
-        self._exemplars: dict[int, tuple[str, str, float, float]] = {}
+        self.exemplars: dict[int, tuple[str, str, float, float]] = {}
 
     def copy(self) -> Series:
         """The same numbers, which do not change any more."""
         other = Series(self.bounds)
-        other.counts, other.sum, other._exemplars = self.counts[:], self.sum, self._exemplars.copy()
+        other.counts, other.sum, other.exemplars = self.counts[:], self.sum, self.exemplars.copy()
         return other
 
     @property
@@ -72,27 +65,6 @@ class Series:
         self.sum += value * times
 
     def remember(self, value: float, label: str, text: str) -> None:
-        """Show one that was observed beside its bucket, in place of the last one, unless its text is odd."""
+        """Show one that was observed beside its bucket, in place of the last one, unless its text is long."""
         if len(text) <= MAX_SHOWN:
-            self._exemplars[bisect_left(self.bounds, value)] = (label, text, value, time.time())
-
-    def buckets(self) -> Iterator[Bucket]:
-        """Upper bounds, cumulative counts, and exemplars where there are some."""
-        total = 0
-        for place, (bound, count) in enumerate(zip((*self.bounds, float("inf")), self.counts, strict=True)):
-            total += count
-            below = "+Inf" if bound == float("inf") else repr(float(bound))
-            label, text, value, when = self._exemplars.get(place, _NONE)
-            if _SHOWN.fullmatch(text):
-                yield below, total, Exemplar({label: text}, value, round(when, 3))
-            else:
-                yield below, total
-
-
-def family(name: str, text: str, labels: Sequence[str], series: Mapping[tuple[str, ...], Series]) -> Metric:
-    """The histogram `name` as the client library writes it; those that saw nothing are left out."""
-    found = HistogramMetricFamily(name, text, labels=labels)
-    for values, one in series.items():
-        if any(one.counts):
-            found.add_metric(values, list(one.buckets()), one.sum)
-    return found
+            self.exemplars[bisect_left(self.bounds, value)] = (label, text, value, time.time())

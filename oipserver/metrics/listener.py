@@ -7,18 +7,20 @@ no client can make a new series.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-from prometheus_client.core import Metric
+from typing import TYPE_CHECKING
 
 from oipserver.core.admission import Gate
 from oipserver.core.model_config import ModelConfig
 from oipserver.core.observer import Ended, SilentObserver
 from oipserver.core.registry import Registry
 from oipserver.core.threads import in_daemon_thread
-from oipserver.metrics import inside, slo, triton
+from oipserver.metrics import slo
 from oipserver.metrics.counted import Counted
-from oipserver.metrics.exposition import expose
-from oipserver.metrics.families import families
+from oipserver.metrics.inside import Inside, of_versions
+from oipserver.metrics.moment import Moment
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
 class Metrics(SilentObserver):
@@ -33,8 +35,7 @@ class Metrics(SilentObserver):
         self._counted = Counted()
         self._promises = slo.promised_by(models)
         self._triton_names = triton_names
-        self._inside: Callable[[], Iterator[Metric]] = lambda: iter(())
-        self._depths: Callable[[], dict[tuple[str, str], int]] = dict
+        self._inside: Callable[[], Inside | None] = lambda: None
 
     def watch(
         self, gate: Gate, models: Registry, release: str = "", dropped_lines: Callable[[], int] = int
@@ -45,13 +46,9 @@ class Metrics(SilentObserver):
             release: of this server, for those who look at several.
             dropped_lines: how many lines the log has lost.
         """
-
-        def now() -> Iterator[Metric]:
-            yield from inside.of_server(gate.in_flight, release, dropped_lines())
-            yield from inside.of_models(models.versions())
-
-        self._inside = now
-        self._depths = lambda: inside.depths(models.versions())
+        self._inside = lambda: Inside(
+            gate.in_flight, release, dropped_lines(), of_versions(models.versions())
+        )
 
     async def exposition(self, accept: str) -> tuple[str, bytes]:
         """Content type and text of everything, for a scraper that sent this Accept header.
@@ -59,20 +56,12 @@ class Metrics(SilentObserver):
         The numbers are of one moment; writing them down, which takes a while, is left to a thread.
         """
         shown = self.collect()
-        return await in_daemon_thread(lambda: expose(shown, accept), "metrics")
+        return await in_daemon_thread(lambda: _written(shown, accept), "metrics")
 
     def collect(self) -> Iterator[Metric]:
         """Every family that is counted here, as it is now, whenever and wherever it is iterated."""
-        counted, depths = self._counted.copy(), self._depths()
-        now = [*slo.families(self._promises), *self._inside()]
-
-        def shown() -> Iterator[Metric]:
-            yield from families(counted)
-            yield from now
-            if self._triton_names:
-                yield from triton.families(counted, depths)
-
-        return shown()
+        counted, promises = self._counted.copy(), slo.kept(self._promises)
+        return _shown(Moment(counted, promises, self._inside(), self._triton_names))
 
     def requests(self, ended: Ended) -> None:
         """Infer requests are over."""
@@ -99,3 +88,18 @@ class Metrics(SilentObserver):
         here.rows.observe(rows)
         here.queue.observe_all(queue_seconds)
         here.request_seconds += compute_seconds * len(queue_seconds)
+
+
+# The client library is not loaded before somebody looks, see `oipserver.metrics.shown`.
+
+
+def _shown(moment: Moment) -> Iterator[Metric]:
+    from oipserver.metrics.shown.families import families
+
+    yield from families(moment)
+
+
+def _written(shown: Iterable[Metric], accept: str) -> tuple[str, bytes]:
+    from oipserver.metrics.shown.exposition import expose
+
+    return expose(shown, accept)

@@ -7,10 +7,8 @@ A burn rate of 1 uses up exactly what the target allows; 14.4 for an hour uses 2
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from oipserver.core.model_config import ModelConfig, Slo
 
@@ -21,6 +19,34 @@ BROKEN = frozenset(("INFERENCE_FAILED", "INTERNAL", "NOT_READY", "OVERLOADED", "
 
 Clock: TypeAlias = Callable[[], float]
 Labels: TypeAlias = tuple[str, str]
+
+
+class Kept(NamedTuple):
+    """What became of one promise so far.
+
+    Attributes:
+        total, good: requests that count, and those of them that were good.
+        burn_rates: by window.
+    """
+
+    target: float
+    total: int
+    good: int
+    burn_rates: Mapping[str, float]
+
+
+class Promise(NamedTuple):
+    """What was promised for one version of a model, and what was kept.
+
+    Attributes:
+        labels: model and version.
+        latency: an answer within so many seconds is good; None where nothing was promised about that.
+        kept: by objective.
+    """
+
+    labels: Labels
+    latency: float | None
+    kept: Mapping[str, Kept]
 
 
 class Objective:
@@ -58,6 +84,11 @@ class Objective:
             return 0.0
         good = sum(self._goods[place] for place in places)
         return (total - good) / total / (1.0 - self.target)
+
+    def kept(self) -> Kept:
+        """What became of it so far."""
+        burn_rates = {window: self.burn_rate(minutes) for window, minutes in WINDOWS.items()}
+        return Kept(self.target, self.total, self.good, burn_rates)
 
     def _turn(self) -> None:
         """Forget the minutes that are over for an hour."""
@@ -97,29 +128,9 @@ def promised_by(models: Iterable[ModelConfig]) -> dict[Labels, Objectives]:
     }
 
 
-def families(promised: Mapping[Labels, Objectives]) -> Iterator[Metric]:
-    """What was promised and what was kept, by (model, version); nothing where nothing was promised."""
-    if not promised:
-        return
-    labels = ("model", "version", "objective")
-    limit = GaugeMetricFamily(
-        "oip_slo_latency_seconds", "An answer within this time is good.", labels=labels[:2]
-    )
-    target = GaugeMetricFamily("oip_slo_target", "Share of requests that shall be good.", labels=labels)
-    total = CounterMetricFamily("oip_slo_requests", "Requests that count.", labels=labels)
-    good = CounterMetricFamily("oip_slo_good_requests", "Requests that were good.", labels=labels)
-    burn = GaugeMetricFamily(
-        "oip_slo_burn_rate",
-        "Share of bad requests by the share that is allowed; above 1 the target is missed.",
-        labels=(*labels, "window"),
-    )
-    for version, objectives in promised.items():
-        if objectives.latency is not None:
-            limit.add_metric(version, objectives.latency)
-        for name, objective in objectives.by_name.items():
-            target.add_metric((*version, name), objective.target)
-            total.add_metric((*version, name), objective.total)
-            good.add_metric((*version, name), objective.good)
-            for window, minutes in WINDOWS.items():
-                burn.add_metric((*version, name, window), objective.burn_rate(minutes))
-    yield from (limit, target, total, good, burn)
+def kept(promised: Mapping[Labels, Objectives]) -> list[Promise]:
+    """What became of each promise so far, by (model, version)."""
+    return [
+        Promise(labels, objectives.latency, {name: each.kept() for name, each in objectives.by_name.items()})
+        for labels, objectives in promised.items()
+    ]

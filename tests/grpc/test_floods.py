@@ -57,8 +57,10 @@ def neighbour(server: Running) -> Iterator[list[float]]:
         ended.set()
         thread.join(PATIENCE)
     assert len(seconds) >= 10
+    seconds.sort()
+    assert seconds[len(seconds) // 2] < 0.25, "a good neighbour's usual wait"
     # A second in which the machine does something else is not meant.
-    assert sorted(seconds)[int(len(seconds) * 0.99)] < 5.0, "p99 of a good neighbour"
+    assert seconds[int(len(seconds) * 0.99)] < 5.0, "p99 of a good neighbour"
 
 
 def resets(count: int) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from oipserver.grpc import reply, wire
 from oipserver.grpc._generated.open_inference_pb2 import DESCRIPTOR, ModelInferRequest, ModelInferResponse
+from oipserver.grpc.access import REFLECTION
 from oipserver.grpc.call import Call
 from oipserver.grpc.inside import Inside, find_inside
 from oipserver.grpc.server import GrpcServer
@@ -262,6 +263,13 @@ def test_reflection_describes_the_service(serve: Serve) -> None:
         method.name for method in DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
     ]
     assert database.FindFileContainingSymbol("grpc.health.v1.Health").package == "grpc.health.v1"
+
+
+def test_a_question_that_is_no_message_is_refused(serve: Serve) -> None:
+    server = serve({"m": Doubler()})
+    ask = server.channel.stream_stream(f"/{REFLECTION}/ServerReflectionInfo", None, None)
+    status, _, trailers = failure(lambda: list(ask(iter([b"\xff"]), timeout=PATIENCE)))
+    assert (status, trailers["error-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST")
 
 
 # --- grpcio's inside ---------------------------------------------------------------------------------------

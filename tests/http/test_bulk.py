@@ -21,6 +21,12 @@ from oipserver.http.wire import Envelope, Plan, decode_document, decode_request,
 
 pytestmark = pytest.mark.skipif(not bulk.AVAILABLE, reason="pysimdjson is not installed")
 
+
+@pytest.fixture(autouse=True, scope="module")
+def simdjson() -> None:
+    bulk.load()
+
+
 ENVELOPE = Envelope("m", "7", "request-1", 60.0)
 TYPES = ["FP64", "FP32", "INT64", "UINT64", "INT8", "UINT8", "INT32", "BOOL", "BYTES", "FP16", "FP8"]
 PLAIN = ["0", "1", "-1", "7", "2.5", "-0.125", "1e3", "1E-3"]

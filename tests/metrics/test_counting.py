@@ -16,8 +16,9 @@ from oipserver.core.errors import Fault
 from oipserver.core.observer import Ended, Phases
 from oipserver.metrics import Metrics
 from oipserver.metrics.counted import SECONDS
-from oipserver.metrics.exposition import OPEN_TYPE, PLAIN_TYPE, wants_openmetrics
 from oipserver.metrics.histogram import Series
+from oipserver.metrics.shown.exposition import OPEN_TYPE, PLAIN_TYPE, wants_openmetrics
+from oipserver.metrics.shown.histogram import buckets
 from oipserver.metrics.slo import BROKEN
 from tests.support import faults
 
@@ -62,7 +63,7 @@ def test_a_bucket_holds_what_is_not_above_its_bound(seed: int) -> None:
     series.observe_all(values[:100])
     for each in values[100:]:
         series.observe(each)
-    for bound, count, *_ in series.buckets():
+    for bound, count, *_ in buckets(series):
         assert count == sum(1 for each in values if each <= float(bound))
     assert series.count == len(values)
     assert series.sum == pytest.approx(sum(values))

@@ -1,4 +1,4 @@
-"""80 models are loaded and let go of in one process, large ones that refer to themselves: nothing stays."""
+"""200 models are loaded and let go of in one process, large ones that refer to themselves: nothing stays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from tests.reload.stored import ask, get, post
 from tests.server_process import PATIENCE, ServerProcess
 
-CYCLES = 40  # of each of two models
+CYCLES = 100  # of each of two models
 MEGABYTES = 4
 
 CODE = f"""

@@ -29,10 +29,10 @@ sys.exit(code)
 """
 
 OURS = {"oipserver", "oipserver_sklearn"}
-FRONTS = {"anyio", "httptools", "starlette", "uvicorn", "uvloop", "zstandard", "python_multipart"}
-FRONTS |= {"csimdjson", "orjson", "simdjson"}
-FRONTS |= {"google", "grpc", "grpc_health", "grpc_reflection", "grpc_tools"}  # the last by grpc, if installed
-REST = {"click", "msgspec", "prometheus_client", "typing_extensions"}
+FRONTS = {"anyio", "httptools", "orjson", "starlette", "uvicorn", "uvloop", "python_multipart"}
+FRONTS |= {"google", "grpc", "grpc_health"}
+FRONTS |= {"grpc_reflection", "grpc_tools"}  # by grpc, if installed: no more than their names
+REST = {"click", "msgspec", "typing_extensions"}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The protocol's messages, built from the serialized descriptors beside this file.
+"""The protocol's messages, built from the serialized descriptor beside this file.
 
 Rule: they live in a pool of their own.  Every client of the protocol registers the package `inference` in
 protobuf's default pool, and model code must be able to import any of them in this process.
@@ -9,19 +9,14 @@ The names and types stand in the generated `.pyi`.
 from collections.abc import Iterator
 from importlib import resources
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
-_FILES = descriptor_pb2.FileDescriptorSet.FromString(
+DESCRIPTOR = descriptor_pool.DescriptorPool().AddSerializedFile(
     resources.files(__package__).joinpath("open_inference.binpb").read_bytes()
 )
-_POOL = descriptor_pool.DescriptorPool()
-for _file in _FILES.file:
-    _POOL.AddSerializedFile(_file.SerializeToString())
-
-DESCRIPTOR = _POOL.FindFileByName("open_inference.proto")
 globals().update(
     (name, message_factory.GetMessageClass(descriptor))
     for name, descriptor in DESCRIPTOR.message_types_by_name.items()

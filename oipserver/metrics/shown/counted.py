@@ -8,7 +8,8 @@ from typing import TypeVar
 from prometheus_client.core import CounterMetricFamily, Metric
 
 from oipserver.metrics.counted import AtDoor, Counted, InModel
-from oipserver.metrics.histogram import Series, family
+from oipserver.metrics.histogram import Series
+from oipserver.metrics.shown.histogram import family
 
 K = TypeVar("K", bound=tuple[str, ...])
 C = TypeVar("C")
