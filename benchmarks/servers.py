@@ -21,6 +21,9 @@ START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
 _HERE = Path(__file__).parent
+# As each peer, ours has an environment with what it needs and no more; where it was not made, this one.
+_OWN = _HERE.parent / ".envs" / "bench" / "oipserver" / "bin" / "python"
+OUR_PYTHON = str(_OWN) if _OWN.exists() else sys.executable
 _READY = re.compile(r"\bready: ")
 
 
@@ -87,7 +90,7 @@ class Worker:
 def oipserver(config: Path, core: int | None) -> Iterator[Server]:
     """Our server, with the models of a configuration file, when it is ready."""
     command = [
-        *(sys.executable, "-m", "oipserver.cli", "serve", "--config", str(config)),
+        *(OUR_PYTHON, "-m", "oipserver.cli", "serve", "--config", str(config)),
         *("--http-port", "0", "--grpc-port", "0", "--shutdown-lame-duck", "0", "--shutdown-drain", "5"),
     ]
     with _process(command, core) as process:
@@ -115,8 +118,8 @@ def in_process(models: Path, core: int | None) -> Iterator[Worker]:
 
 @contextmanager
 def program(text: str, core: int | None) -> Iterator[Server]:
-    """A Python program that says "ready: " when it is, and waits until its input ends."""
-    with _process([sys.executable, "-c", text], core) as process:
+    """A program in our server's Python that says "ready: " when it is, and waits until its input ends."""
+    with _process([OUR_PYTHON, "-c", text], core) as process:
         _log_until_ready(process)
         yield Server(process.pid)
 

@@ -1,4 +1,4 @@
-# The peers' environments, each pinned to the last package; the Makefile includes this.
+# The peers' environments, each pinned to the last package, and ours; the Makefile includes this.
 
 PEERS := $(patsubst benchmarks/peers/requirements/%.txt,.envs/bench/%,$(wildcard benchmarks/peers/requirements/*.txt))
 
@@ -12,3 +12,9 @@ $(PEERS:%=%/.installed): PYTHON = $(PEER_PYTHON)
 $(PEERS:%=%/.installed): export UV_COMPILE_BYTECODE = 1
 $(PEERS:%=%/.installed): .envs/bench/%/.installed: benchmarks/peers/requirements/%.txt | $(UV)/.installed
 	$(call pip-install,$(@D),--no-deps --requirement $<)
+
+# Ours is installed as a user would do it who serves these models.
+OURS := .envs/bench/oipserver
+$(OURS)/.installed: export UV_COMPILE_BYTECODE = 1
+$(OURS)/.installed: pyproject.toml | $(UV)/.installed
+	$(call pip-install,$(@D),--editable '.[compiled]')

@@ -71,6 +71,10 @@ class Phase(Enum):
     BODY = auto()
 
 
+# Before Python 3.12 it takes long to look up the member of an enumeration, for what is done with each answer.
+_BETWEEN = Phase.BETWEEN
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection.  Bind it with `limited_protocol` before use."""
 
@@ -367,8 +371,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._listen()
         elif self._refusal is not None:
             self._hang_up(self._refusal)
-        elif self._held or self.flow.read_paused or self._phase is not Phase.BETWEEN:
-            if self._phase is not Phase.BETWEEN:
+        elif self._held or self.flow.read_paused or self._phase is not _BETWEEN:
+            if self._phase is not _BETWEEN:
                 self._set_alarm(0)  # its clock may have been started behind that of an idle connection
             if self._held or self.flow.read_paused:
                 self._listen()

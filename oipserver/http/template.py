@@ -160,7 +160,7 @@ def _rectangle(values: list[list[float]], like: Tensor) -> Array:
 
 
 def _split_id(body: bytes) -> tuple[str | None, bytes]:
-    found = _ID.match(body) if b'"id"' in body[:12] else None
+    found = _ID.match(body)
     return (None, body) if found is None else (found[1].decode(), b"{" + body[found.end() :])
 
 
