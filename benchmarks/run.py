@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often every case is measured [3]")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each time [1]")
+    parser.add_argument("--rounds", type=int, default=5, help="how often every case is measured [5]")
+    parser.add_argument("--seconds", type=float, default=0.6, help="for each time [0.6]")
     parser.add_argument(
         "--only", choices=("http", "grpc", "start"), help="one front alone, or the starts; printed, not kept"
     )
@@ -89,13 +89,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"cases of 0.3 s without the curve of latency: ours, the limits, {', '.join(QUICK_PEERS)}; "
+        help=f"3 times 0.3 s without the curve of latency: ours, the limits, {', '.join(QUICK_PEERS)}; "
         "printed, not kept",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there and nowhere else")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.seconds = 0.3
+        options.rounds, options.seconds = 3, 0.3
         options.servers = options.servers or (OURS, *LIMITS, *QUICK_PEERS)
     return options
 
@@ -147,8 +147,8 @@ def _turns(options: argparse.Namespace, peers: Sequence[Peer]) -> list[Turn]:
     over_grpc = [peer.name for peer in peers if "gRPC" in peer.fronts]
     curve = SHORT_CURVE if options.quick else CURVE
     turns = [turn for turn in all_turns(names, over_grpc, curve) if scope.holds(turn)]
-    # wrk runs for whole seconds.
-    return [turn for turn in turns if options.seconds >= 1 or turn[0].client != WRK]
+    # wrk runs for a second at least: too long beside short turns.
+    return [turn for turn in turns if options.seconds >= 0.5 or turn[0].client != WRK]
 
 
 def _starts(options: argparse.Namespace, directory: Path, cores: Cores) -> dict[str, list[Start]]:
