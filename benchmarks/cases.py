@@ -149,10 +149,11 @@ def all_turns(
     add(BOTH_FRONTS[1].next_to(""))
     turns += [BOTH_FRONTS, BOTH_MODELS]
     add(LARGE_HTTP_JSON, UVICORN, *http_peers)
-    add(LARGE_HTTP_BINARY, UVICORN, *grpc_peers)
-    add(LARGE_GRPC, GRPC_AIO, GRPC_THREADS, *grpc_peers)
-    turns += [(in_process(IRIS, 1),), (in_process(CANCER, 1),), (in_process(CANCER, 100),)]
+    add(LARGE_HTTP_BINARY)
     turns += [(in_process(MLP, LARGE),), (in_process(MLP, LARGE, COPY),)]
+    add(LARGE_GRPC, GRPC_AIO, GRPC_THREADS, *grpc_peers)
+    turns += [(LARGE_HTTP_BINARY.by(server),) for server in (UVICORN, *grpc_peers)]
+    turns += [(in_process(IRIS, 1),), (in_process(CANCER, 1),), (in_process(CANCER, 100),)]
     return turns + [(replace(case, client=client),) for case, client in _cross_checks()]
 
 
