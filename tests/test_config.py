@@ -104,7 +104,7 @@ TEXTS = {
     "access.keys": "[]",
     "access.header": "x-token",
 }
-VALUES = {"log.requests": 0.5}
+VALUES = {"log.requests": 0.5, "http.busy_poll": 0.002}
 LISTS = {
     "apps": ["shop.routes:app", "stock"],
     "access.open": ["health", "docs"],
