@@ -32,24 +32,29 @@ class BusyPoll:
     def __init__(self, seconds: float) -> None:
         self.looking = False
         self.pause = 1
-        self._seconds = seconds
         self.until = 0.0
+        self._seconds = seconds
         self._passed_over = 0
+        # The loop has looked since the last answer, so that another one is to another request.
+        self._looked = False
 
     def answered(self) -> None:
         """Nobody waits for an answer any more."""
-        if self.looking:  # and the request came
-            self.pause = max(1, self.pause // 2)
+        if self.looking:
+            if self._looked:  # and the request came
+                self.pause = max(1, self.pause // 2)
+            self._looked = False
             self.until = time.perf_counter() + self._seconds
         elif self._passed_over:
             self._passed_over -= 1
         elif self._seconds:
-            self.looking = True
+            self.looking, self._looked = True, False
             self.until = time.perf_counter() + self._seconds
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
         """While a callback waits, the loop asks what there is to read, and does not wait for it."""
+        self._looked = True
         if time.perf_counter() < self.until:
             asyncio.get_running_loop().call_soon(self._look)
         else:

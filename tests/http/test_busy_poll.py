@@ -39,15 +39,34 @@ def test_looks_in_vain_grow_rare() -> None:
 
 def test_looks_that_pay_come_back() -> None:
     async def main() -> None:
-        poll = BusyPoll(VAIN)
+        poll = BusyPoll(PATIENCE)
         for _ in range(5):
-            await look_in_vain(poll)
+            while not poll.looking:
+                poll.answered()
+            poll.until = 0
+            await until(lambda: not poll.looking)
         assert poll.pause == 32
         while not poll.looking:
             poll.answered()
         for pause in (16, 8, 4, 2, 1, 1):
+            await asyncio.sleep(0)
             poll.answered()  # the next request came while the loop looked
             assert poll.pause == pause
+        poll.until = 0
+
+    run(main())
+
+
+def test_what_is_told_twice_in_one_turn_is_no_reward() -> None:
+    async def main() -> None:
+        poll = BusyPoll(VAIN)
+        for _ in range(5):
+            await look_in_vain(poll)
+        while not poll.looking:
+            poll.answered()
+        poll.answered()
+        poll.answered()
+        assert poll.pause == 32
 
     run(main())
 
@@ -66,7 +85,7 @@ def test_a_look_holds_up_nothing() -> None:
             assert await reader.read() == b"x"
             writer.close()
             await writer.wait_closed()
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # a timer, which a look must not hold up either
         assert await asyncio.to_thread(lambda: 1) == 1
         assert poll.looking
         poll.until = 0
