@@ -12,6 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Processes that run the tests: they wait for servers half of their time.
 WORKERS ?= 3
+OURS := .envs/bench/oipserver
 QUICK_PEERS := .envs/bench/fastapi/.installed .envs/bench/mlserver/.installed
 
 # The first interpreter that suits: a name on PATH may be too old, lack venv, or be a shim that does not run.
@@ -80,7 +81,7 @@ console: console/node_modules/.package-lock.json ## test and build the console's
 	@npm --prefix console run build
 
 # QUICK=1 builds the environments of a few peers alone, and takes minutes.
-bench: $(VENV)/.installed .envs/bench/oipserver/.installed ## measure this machine beside other servers (QUICK=1: a few of them)
+bench: $(VENV)/.installed $(OURS)/.installed ## measure this machine beside other servers (QUICK=1: a few of them)
 	@$(MAKE) --silent --keep-going --no-print-directory $(if $(QUICK),$(QUICK_PEERS),$(PEERS:%=%/.installed)) \
 		|| echo 'The table names the servers that are missing.'
 	@$(VENV)/bin/python benchmarks/run.py $(if $(QUICK),--quick)

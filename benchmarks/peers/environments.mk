@@ -14,7 +14,6 @@ $(PEERS:%=%/.installed): .envs/bench/%/.installed: benchmarks/peers/requirements
 	$(call pip-install,$(@D),--no-deps --requirement $<)
 
 # Ours is installed as a user would do it who serves these models.
-OURS := .envs/bench/oipserver
 $(OURS)/.installed: export UV_COMPILE_BYTECODE = 1
 $(OURS)/.installed: pyproject.toml | $(UV)/.installed
 	$(call pip-install,$(@D),--editable '.[compiled]')

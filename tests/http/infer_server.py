@@ -58,6 +58,7 @@ class InferServer(InThread):
     Args:
         open_exchange: in place of the real infer door.
         max_body: bytes.
+        busy_poll: seconds.
     """
 
     http: HttpServer
@@ -68,12 +69,13 @@ class InferServer(InThread):
         limits: HttpLimits | None = None,
         open_exchange: OpenExchange | None = None,
         max_body: int = LIMIT,
+        busy_poll: float = 0.0,
     ) -> None:
         super().__init__()
         self.journal = Journal()
         self.plane = Plane(models(), self.journal)
         self._limits = limits or HttpLimits()
-        self.settings = InferSettings(max_body, max_body, PATIENCE)
+        self.settings = InferSettings(max_body, max_body, PATIENCE, busy_poll=busy_poll)
         self._open_exchange = open_exchange or partial(Exchange, self.plane.data, self.settings)
 
     # --- for tests, in their own thread ---

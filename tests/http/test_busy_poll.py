@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 
 from oipserver.http.busy_poll import MAX_PAUSE, BusyPoll
-from oipserver.http.door import Exchange, InferSettings
-from tests.http.infer_server import LIMIT, InferServer
+from tests.http.infer_server import InferServer
+from tests.http.test_direct import infer, numbers
 from tests.support import PATIENCE, run, until
 
 VAIN = 1e-6
@@ -110,9 +108,7 @@ class Awake(InferServer):
     """A server whose looks outlast every test."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.settings = InferSettings(LIMIT, LIMIT, PATIENCE, busy_poll=PATIENCE)
-        self._open_exchange = partial(Exchange, self.plane.data, self.settings)
+        super().__init__(busy_poll=PATIENCE)
 
     def looks(self) -> bool:
         """Whether the loop does not sleep now."""
@@ -134,28 +130,22 @@ def server() -> Iterator[Awake]:
         running.call(running.sleep)
 
 
-def request(model: str, head: str = "") -> bytes:
-    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [3.0, 4.0]}]})
-    start = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: x\r\n{head}"
-    return f"{start}Content-Length: {len(body)}\r\n\r\n{body}".encode()
-
-
-@pytest.mark.parametrize("head", ["", "traceparent: {}\r\n"], ids=["known heads", "heads of their own"])
-def test_the_server_looks_for_the_next_request_and_answers_it(server: Awake, head: str) -> None:
+@pytest.mark.parametrize("traced", [False, True], ids=["known heads", "heads of their own"])
+def test_the_server_looks_for_the_next_request_and_answers_it(server: Awake, traced: bool) -> None:
     with server.connect() as client:
         assert not server.looks()
         for number in range(20):
-            answer = client.ask(request("m", head.format(number)))
-            assert answer.json()["outputs"][0]["data"] == [6.0, 8.0]
+            headers = {"traceparent": str(number)} if traced else {}
+            assert numbers(client.ask(infer(3.0, headers=headers))) == [6.0, 6.0]
             assert server.looks()
 
 
 def test_there_is_no_look_while_somebody_waits_for_a_model(server: Awake) -> None:
     server.gated.gate.clear()
     with server.connect() as waiting, server.connect() as other:
-        waiting.send(request("gated"))
+        waiting.send(infer(3.0, "gated"))
         assert server.gated.entered.acquire(timeout=PATIENCE)
-        assert other.ask(request("m")).status == 200
+        assert other.ask(infer(3.0)).status == 200
         assert not server.looks()
         server.gated.gate.set()
         assert waiting.answer().status == 200
