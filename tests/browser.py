@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, ViewportSize, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A container's user is often root, for whom the sandbox does not start; and nothing is to be asked for.
@@ -53,7 +53,7 @@ class Watched:
 
     Attributes:
         wrong: what the page has complained of: exceptions, errors and warnings on its console.
-        asked: the addresses that it has asked for.
+        asked: the addresses that it has asked for; without those that its own policy did not let it ask.
     """
 
     def __init__(self, browser: Browser, origin: str, **options: Any) -> None:
@@ -65,6 +65,7 @@ class Watched:
         self.context.on("weberror", lambda error: self.wrong.append(str(error.error)))
         self.context.on("console", self._on_console)
         self.context.on("request", lambda request: self.asked.add(request.url))
+        self.context.on("requestfailed", self._on_failed)
 
     def open(self, place: str = "") -> Page:
         """The console in a new tab, at a place such as "#/server"."""
@@ -86,6 +87,11 @@ class Watched:
             for url in self.asked
             if urlsplit(url).scheme not in own and not url.startswith(f"{self.origin}/")
         }
+
+    def _on_failed(self, request: Request) -> None:
+        # Chromium announces some requests before it looks at the policy that forbids them.
+        if request.failure == "csp":
+            self.asked.discard(request.url)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         # An answer of 400 and above, or none, is Chromium's own line and no complaint of the page.

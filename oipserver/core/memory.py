@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
 
@@ -15,15 +15,17 @@ class Memory(Generic[V]):
 
     Attributes:
         get: the value for some bytes, or None.
+        recent: for who uses it, to keep what the last ones had in common.
     """
 
-    __slots__ = ("_known", "_newcomers", "_size", "get")
+    __slots__ = ("_known", "_newcomers", "_size", "get", "recent")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._newcomers = 0
         self._known: dict[bytes, V] = {}
         self.get = self._known.get
+        self.recent: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
         return len(self._known)

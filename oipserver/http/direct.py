@@ -47,7 +47,7 @@ class DirectCycle(Turn):
 
     __slots__ = ("_exchange", "_pieces", "_size", "target")
 
-    _connection: DirectProtocol
+    connection: DirectProtocol
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class DirectCycle(Turn):
     def _write(self, connection: Connection, answer: Answer) -> None:
         super()._write(connection, answer)
         del self._exchange  # its tensors and its model may go while the connection stays
-        self._connection.shared.express.look_out()
+        self.connection.shared.express.look_out()
 
     def _refuse_size(self) -> None:
         self.reply(self._exchange.refused(self._exchange.too_large()))
@@ -156,6 +156,7 @@ class DirectProtocol(LimitedProtocol):
     when_writable: Callable[[], None] | None = None
     _compressing: asyncio.Task[Answer] | None = None
     _begun_after = 0
+    _known: KnownHead | None = None  # of the last packet
     _last_frame: Framing | None = None
     _last_head: Head | None = None
 
@@ -172,16 +173,23 @@ class DirectProtocol(LimitedProtocol):
         The parser, which stands between two messages, would say what it said of the same bytes before.
         """
         if self._quiet:
-            end = data.find(b"\r\n\r\n") + 4
-            known = self.shared.heads.get(data[:end] + self._peer_subject)
-            if known is not None and len(data) - end == known.body_length:
+            known = self._known
+            if known is None or len(data) != known.packet_length or not data.startswith(known.text):
+                known = self._known = self._recall(data)
+            if known is not None:
                 self._quiet = False
                 self.patience.received += len(data)
-                passenger = Passenger(self, known, data[end:])
+                passenger = Passenger(self, known, data[len(known.text) :])
                 self._running = self.cycle = passenger  # type: ignore[assignment]  # taken for one of uvicorn's
                 self.shared.express.add(passenger, alone=len(self.connections) == 1)
                 return
         LimitedProtocol.data_received(self, data)
+
+    def _recall(self, data: bytes) -> KnownHead | None:
+        """The head of a packet, if it is known and has its body behind it."""
+        end = data.find(b"\r\n\r\n") + 4
+        known = self.shared.heads.get(data[:end] + self._peer_subject)
+        return known if known is not None and len(data) == known.packet_length else None
 
     def _feed(self, data: bytes | memoryview) -> None:
         """Parse, and remember the head of a request that came whole and alone."""
@@ -213,9 +221,9 @@ class DirectProtocol(LimitedProtocol):
             and self.shared.heads.wants_more()
         ):
             plain = head.header_length is None and not head.content_type.startswith("multipart/")
-            known = KnownHead(head, cycle.target, frame.body_length, plain)
+            known = KnownHead(data[:end], frame.body_length, head, cycle.target, plain)
             # Behind the head: in front of it, a client without a certificate could send a name itself.
-            self.shared.heads.add(data[:end] + self._peer_subject, known)
+            self.shared.heads.add(known.text + self._peer_subject, known)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, for whoever reads it."""

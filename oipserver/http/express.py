@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane
@@ -25,11 +25,15 @@ from oipserver.core.registry import Version
 from oipserver.http.busy_poll import BusyPoll
 from oipserver.http.door import Answer, InferSettings
 from oipserver.http.errors import error_response
+from oipserver.http.likeness import Likeness
 from oipserver.http.party import Party
 from oipserver.http.passenger import KnownHead, Passenger, Target
 from oipserver.http.template import Template, decode_together, is_plain
 
 logger = logging.getLogger("oipserver.http")
+
+# Ways to write a body that each is compared with.
+MAX_RECENT = 4
 
 
 class Group:
@@ -41,22 +45,50 @@ class Group:
 
     __slots__ = ("caller", "passengers", "template", "version")
 
-    def __init__(self, version: Version, template: Template, caller: str, first: Passenger) -> None:
+    def __init__(self, version: Version, template: Template, caller: str) -> None:
         self.version = version
         self.template = template
         self.caller = caller
-        self.passengers = [first]
+        self.passengers: list[Passenger] = []
 
 
-class _Way(NamedTuple):
-    """Where requests go together.
+class _Way:
+    """Where requests go together that have come in one turn.
 
     Attributes:
         caller: as of a `Group`.
+        groups: of those who came this way.
     """
 
-    version: Version
-    caller: str
+    __slots__ = ("_memory", "caller", "groups", "version")
+
+    def __init__(self, version: Version, caller: str) -> None:
+        self.version = version
+        self.caller = caller
+        self.groups: dict[Template, Group] = {}
+        self._memory = version.contract.memory
+
+    def takes(self, passenger: Passenger) -> bool:
+        """Put one in its group, if it may go with others."""
+        like = self._like(passenger)
+        if like is None:
+            return False
+        group = self.groups.get(like.template)
+        if group is None:
+            group = self.groups[like.template] = Group(self.version, like.template, self.caller)
+        group.passengers.append(passenger)
+        return True
+
+    def _like(self, passenger: Passenger) -> Likeness | None:
+        recent: tuple[Likeness, ...] = self._memory.recent
+        for known in recent:
+            if passenger.boards(known):
+                return known
+        like = passenger.likeness(self._memory)
+        if like is None or not passenger.boards(like):
+            return None
+        self._memory.recent = (like, *recent[: MAX_RECENT - 1])
+        return like
 
 
 class Express:
@@ -102,39 +134,33 @@ class Express:
                 self._send_off(group, part, version not in begun, _Patience(len(part)))
                 begun.add(version)
 
-    def _groups(self, waiting: list[Passenger]) -> list[Group]:
+    def _groups(self, waiting: list[Passenger]) -> Iterator[Group]:
         """Who may go together; the others are gone by themselves."""
-        groups: dict[tuple[Template, str], Group] = {}
+        ways: dict[tuple[Version, str], _Way] = {}
         # Most have one of a few heads.
-        ways: dict[KnownHead, _Way | None] = {}
+        by_head: dict[KnownHead, _Way | None] = {}
         for passenger in waiting:
             if passenger.over:  # it has left already
                 continue
             known = passenger.known
-            if known not in ways:
-                ways[known] = self._way(known)
-            way = ways[known]
-            template = None if way is None else passenger.board(way.version.contract.memory)
-            if way is None or template is None:
+            if known not in by_head:
+                place = self._place(known)
+                by_head[known] = None if place is None else ways.setdefault(place, _Way(*place))
+            way = by_head[known]
+            if way is None or not way.takes(passenger):
                 _alone(passenger)
-                continue
-            place = template, way.caller
-            group = groups.get(place)
-            if group is None:
-                groups[place] = Group(way.version, *place, passenger)
-            else:
-                group.passengers.append(passenger)
-        return list(groups.values())
+        for way in ways.values():
+            yield from way.groups.values()
 
-    def _way(self, known: KnownHead) -> _Way | None:
-        """Where those with a head may go together with others; None where they may not."""
+    def _place(self, known: KnownHead) -> tuple[Version, str] | None:
+        """Where those with a head may go together with others, as of a `_Way`; None where they may not."""
         version, caller = self._serving(known.target), known.asked_by(self._plane.gate.guard)
         if version is None or caller is None:
             return None
         if not known.plain or known.body_length > self._settings.max_json_bytes:
             return None
         # Where they have to queue, each caller has a place of its own.
-        return _Way(version, "" if version.scheduler.is_free else caller.name)
+        return version, "" if version.scheduler.is_free else caller.name
 
     def _serving(self, target: Target) -> Version | None:
         try:

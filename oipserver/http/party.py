@@ -12,7 +12,6 @@ from oipserver.core.batch import split
 from oipserver.core.contract import Work
 from oipserver.core.dataplane import DataPlane, response
 from oipserver.core.errors import BadRequest, Fault, InternalError
-from oipserver.core.ids import new_id
 from oipserver.core.messages import Arrays, InferenceResponse
 from oipserver.core.observer import Ended, Phases
 from oipserver.core.registry import Version
@@ -62,11 +61,7 @@ class Party:
         self._plane.gate.admit_together(len(passengers))
         for passenger in passengers:
             passenger.party = self
-            # Ids as the other door gives them: each of body and header takes the other's where it has none.
-            from_head, from_body = passenger.known.head.request_id, passenger.id
-            passenger.request_id = request_id = from_head or from_body or new_id()
-            passenger.header_id = header_id = request_id.encode()
-            passenger.body_id = from_body.encode() if from_body else header_id
+            passenger.take_names()
         try:
             convoy = self._version.scheduler.submit_together(
                 work, deadline, passengers, self._answer, self._answer_one, at_once, caller, priority

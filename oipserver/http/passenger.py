@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from oipserver.core.admission import ANONYMOUS, Caller, Guard, Right
 from oipserver.core.errors import Fault
+from oipserver.core.ids import new_id
 from oipserver.core.memory import Memory
 from oipserver.http.access import identify
 from oipserver.http.door import Answer, Head, ok_answer
 from oipserver.http.errors import error_response
-from oipserver.http.template import Template, inside, recognize
+from oipserver.http.likeness import Likeness, likeness
 from oipserver.http.turn import Connection, Turn
 from oipserver.http.wire import Body
 
@@ -30,18 +31,25 @@ class KnownHead:
     """What a head of an infer request says, once it was parsed and checked.
 
     Attributes:
+        text: the head itself.
+        body_length: bytes behind it.
+        packet_length: of both together.
         target: model and version.
-        body_length: bytes behind the head.
         plain: they are JSON, and no more of it than is read.
         caller: who sends it and may ask the model, as far as was known at `generation`; None for nobody.
     """
 
+    text: bytes
+    body_length: int
     head: Head
     target: Target
-    body_length: int
     plain: bool
     caller: Caller | None = ANONYMOUS
     generation: int = 0
+    packet_length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.packet_length = len(self.text) + self.body_length
 
     def asked_by(self, guard: Guard) -> Caller | None:
         """Who sends it and may ask the model; None where the door for one has to say what is wrong."""
@@ -71,32 +79,29 @@ class Passenger(Turn):
 
     Attributes:
         arrived: when it came, by `time.perf_counter`.
-        id, numbers: of its body, where that fits a template.
-        body_id: the id in the answer's document.
-        request_id: the one in its headers; `header_id` its bytes.
+        body_id, numbers: of its body, where that is like others; from `take_names` on, the answer's id.
+        request_id: the one in the answer's headers; `header_id` its bytes.
     """
 
     __slots__ = (
         "arrived",
         "body",
         "body_id",
-        "connection",
         "header_id",
-        "id",
         "known",
         "numbers",
         "party",
         "request_id",
     )
 
-    id: str | None
+    connection: Platform
     numbers: bytes
     body_id: bytes
     header_id: bytes
     request_id: str
 
     def __init__(self, connection: Platform, known: KnownHead, body: bytes) -> None:
-        self._connection = self.connection = connection
+        self.connection = connection
         self.known = known
         self.body = body
         self.arrived = time.perf_counter()
@@ -110,21 +115,33 @@ class Passenger(Turn):
         """Whether a party has taken it, which sees to its answer."""
         return hasattr(self, "request_id")
 
-    def board(self, memory: Memory[Any]) -> Template | None:
-        """The template that its body fits, if it may go together with others like it."""
+    def boards(self, like: Likeness) -> bool:
+        """Whether its body is written like others; its id and its numbers are taken out of it then."""
+        parts = like.parts(self.body)
+        if parts is None:
+            return False
+        self.body_id, self.numbers = parts
+        return True
+
+    def likeness(self, memory: Memory[Any]) -> Likeness | None:
+        """How its body is written, if it may go together with others like it."""
         try:
-            match = recognize(self.body, memory)
-            if match is None or not match[0].may_ride:
-                return None
-            template, self.id, text = match
-            numbers = inside(template, text)
+            return likeness(self.body, memory)
         except Exception:
             logger.exception("a request could not be recognized")
             return None
-        if numbers is None:
-            return None
-        self.numbers = numbers
-        return template
+
+    def take_names(self) -> None:
+        """Ids as the other door gives them: each of body and header takes the other's where it has none."""
+        from_head, from_body = self.known.head.request_id, self.body_id
+        if from_head:
+            self.request_id, self.header_id = from_head, from_head.encode()
+        elif from_body:
+            self.request_id, self.header_id = from_body.decode(), from_body
+        else:
+            self.request_id = new = new_id()
+            self.header_id = new.encode()
+        self.body_id = from_body or self.header_id
 
     def cancel(self) -> None:
         """The caller has left."""

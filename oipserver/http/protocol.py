@@ -361,7 +361,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer was written: the next in line, or the refusal at its end, or wait for a request."""
-        self.server_state.total_requests += 1
         self._running = None
         self._idle_since = self.loop.time()
         if self.outlet.lingering or self.transport.is_closing():

@@ -37,7 +37,9 @@ MAX_BODY = 8192
 # Documents that begin alike and end in different ways.
 MAX_SUFFIXES = 4
 
-_ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,64})"\s*,', re.ASCII)
+# A plain id in front of everything else, and the most bytes that it has.
+MAX_ID = 64
+PLAIN_ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,%d})"\s*,' % MAX_ID, re.ASCII)
 _DATA = b'"data":'
 _HOLE = "\0the data"
 _HOLE_TEXT = orjson.dumps(_HOLE)
@@ -160,7 +162,7 @@ def _rectangle(values: list[list[float]], like: Tensor) -> Array:
 
 
 def _split_id(body: bytes) -> tuple[str | None, bytes]:
-    found = _ID.match(body)
+    found = PLAIN_ID.match(body)
     return (None, body) if found is None else (found[1].decode(), b"{" + body[found.end() :])
 
 

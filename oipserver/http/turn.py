@@ -48,11 +48,12 @@ class Turn:
     """One request and its answer.  uvicorn's protocol class takes it for one of its cycles.
 
     Attributes:
+        connection: on which it came.
         over: there is nothing more to be written: it was, or the caller has left.
     """
 
     __slots__ = (
-        "_connection",
+        "connection",
         "disconnected",
         "keep_alive",
         "more_body",
@@ -64,7 +65,7 @@ class Turn:
     message_event: ClassVar[_Nobody] = _Nobody()
 
     def __init__(self, connection: Connection, keep_alive: bool, more_body: bool) -> None:
-        self._connection = connection
+        self.connection = connection
         self.keep_alive = keep_alive
         self.more_body = more_body
         self.disconnected = False
@@ -74,7 +75,7 @@ class Turn:
 
     def lose(self) -> None:
         """The caller has left, or is not listened to any more."""
-        self._connection.when_writable = None
+        self.connection.when_writable = None
         if not self.over:
             self.over = self.disconnected = True
             self.cancel()
@@ -85,7 +86,7 @@ class Turn:
 
     def reply(self, answer: Answer) -> None:
         """Write the answer, when the peer reads."""
-        connection = self._connection
+        connection = self.connection
         if answer.encoding is not None:
             connection.compress(self, answer)
         elif connection.flow.write_paused:

@@ -201,6 +201,7 @@ class Station(InferServer):
             self.http._connections.heads._known.clear()
             for version in self.plane.registry.versions():
                 version.contract.memory._known.clear()
+                version.contract.memory.recent = ()
 
         self.call(clear)
 
@@ -857,7 +858,7 @@ def test_a_bug_of_ours_is_everybodys_own_500() -> None:
 @pytest.mark.parametrize(
     ("place", "name", "status"),
     [
-        (Passenger, "board", 200),
+        (Passenger, "boards", 200),
         (Express, "_groups", 200),
         (Express, "_work", 200),
         (Express, "_go", 200),
