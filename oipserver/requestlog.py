@@ -55,10 +55,12 @@ class RequestLog(SilentObserver):
         self._seen = 0
         self._clock = Clock()
         self._start = lru_cache(maxsize=1024)(self._new_start)
-        # Ends not in words yet, how many lines they will be, and lines that wait to be written.
+        # Ends not in words yet, and how many lines they will be.
         self._waiting: list[tuple[int, int, Ended]] = []
         self._unsaid = 0
-        self._lines: list[str] = []
+        # Whole lines that wait to be written, and how many they are.
+        self._texts: list[str] = []
+        self._unwritten = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def requests(self, ended: Ended) -> None:
@@ -82,9 +84,10 @@ class RequestLog(SilentObserver):
             self._timer.cancel()
             self._timer = None
         self._format()
-        lines, self._lines = self._lines, []
-        if lines:
-            self._sink.write("".join(lines).encode(), len(lines))
+        texts, self._texts = self._texts, []
+        count, self._unwritten = self._unwritten, 0
+        if count:
+            self._sink.write("".join(texts).encode(), count)
 
     def _add(self, ended: Ended, level: int) -> None:
         if level < self._level or not ended.seconds:
@@ -93,17 +96,20 @@ class RequestLog(SilentObserver):
         self._unsaid += len(ended.seconds)
         if self._unsaid >= FORMAT_LINES:
             self._format()
-        if len(self._lines) >= GATHER_LINES:
+        if self._unwritten >= GATHER_LINES:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
 
     def _format(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._unsaid = 0
+        lines: list[str] = []
         for when, level, ended in waiting:
             start = self._start(level, ended.front, ended.route, ended.model, ended.version, ended.code)
-            self._lines += self._style.lines(self._clock.at(when), start, ended)
+            lines += self._style.lines(self._clock.at(when), start, ended)
+        self._unsaid = 0
+        self._unwritten += len(lines)
+        self._texts.append("".join(lines))
 
     def _new_start(self, level: int, front: str, route: str, model: str, version: str, code: str) -> str:
         status = self._statuses.get(front, {}).get(code, "")
@@ -165,10 +171,10 @@ class _Json:
         shared = f'{{"time":"{now}{start}{_json_phases(ended)}'
         begins = {
             name: shared + (f',"caller":{quoted(name)}' if name else "") + ',"request_id":"'
-            for name in set(ended.callers or ("",))
+            for name in (set(ended.callers) if ended.callers else ("",))
         }
         columns = zip(
-            ended.callers or repeat(""),
+            map(begins.__getitem__, ended.callers) if ended.callers else repeat(begins[""]),
             ended.ids or repeat(""),
             ended.seconds,
             ended.sizes or repeat(0),
@@ -176,8 +182,8 @@ class _Json:
             strict=False,
         )
         return [
-            f'{begins[caller]}{id_}","seconds":{seconds:.6f},"bytes":{size}{end}'
-            for caller, id_, seconds, size, end in columns
+            f'{begin}{id_}","seconds":{seconds:.6f},"bytes":{size}{end}'
+            for begin, id_, seconds, size, end in columns
         ]
 
 

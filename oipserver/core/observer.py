@@ -113,20 +113,23 @@ class SilentObserver:
 
 
 class Observers:
-    """Tells several listeners, in turn."""
+    """Tells several listeners, in turn; of each kind of fact, those who listen to it."""
 
     def __init__(self, listeners: Sequence[Observer]) -> None:
-        self._listeners = tuple(listeners)
+        self._requests = [each.requests for each in _who_hears(listeners, "requests")]
+        self._control = [each.control for each in _who_hears(listeners, "control")]
+        self._batch = [each.batch for each in _who_hears(listeners, "batch")]
+        self._state = [each.state for each in _who_hears(listeners, "state")]
 
     def requests(self, ended: Ended) -> None:
         """Infer requests are over."""
-        for each in self._listeners:
-            each.requests(ended)
+        for tell in self._requests:
+            tell(ended)
 
     def control(self, ended: Ended) -> None:
         """A request that asks for no inference is over."""
-        for each in self._listeners:
-            each.control(ended)
+        for tell in self._control:
+            tell(ended)
 
     def batch(
         self,
@@ -138,10 +141,15 @@ class Observers:
         failed: bool = False,
     ) -> None:
         """One call of `predict` is over."""
-        for each in self._listeners:
-            each.batch(model, version, rows, compute_seconds, queue_seconds, failed)
+        for tell in self._batch:
+            tell(model, version, rows, compute_seconds, queue_seconds, failed)
 
     def state(self, model: str, version: str, state: ModelState) -> None:
         """A version entered `state`."""
-        for each in self._listeners:
-            each.state(model, version, state)
+        for tell in self._state:
+            tell(model, version, state)
+
+
+def _who_hears(listeners: Sequence[Observer], what: str) -> list[Observer]:
+    deaf = getattr(SilentObserver, what)
+    return [each for each in listeners if getattr(type(each), what) is not deaf]

@@ -48,16 +48,18 @@ class Series:
 
     def observe_all(self, values: Sequence[float]) -> None:
         """As `observe`, for each of them.  What came together is mostly alike, and counted at once then."""
-        if not values:
-            return
-        counts, bounds = self.counts, self.bounds
-        highest = bisect_left(bounds, max(values))
-        if len(values) == 1 or highest == bisect_left(bounds, min(values)):
-            counts[highest] += len(values)
-        else:
-            for value in values:
-                counts[bisect_left(bounds, value)] += 1
-        self.sum += sum(values)
+        count = len(values)
+        if count == 1:
+            self.observe(values[0])
+        elif count:
+            counts, bounds = self.counts, self.bounds
+            highest = bisect_left(bounds, max(values))
+            if highest == bisect_left(bounds, min(values)):
+                counts[highest] += count
+            else:
+                for value in values:
+                    counts[bisect_left(bounds, value)] += 1
+            self.sum += sum(values)
 
     def observe_equal(self, value: float, times: int) -> None:
         """As `observe`, so many times."""
