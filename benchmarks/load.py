@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from benchmarks.questions import Right
 
 # Callers that were not answered so long after the end are given up.
 PATIENCE_SECONDS = 10.0
 _CHUNK = 1 << 18
+# Linux takes 1024 in one go.
+_MOST_PIECES = 1000
+
+# What is to be sent, in order; apart, so that what is large need not be copied.
+Pieces: TypeAlias = Sequence[bytes | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,10 @@ class Caller(Protocol):
 
     over: bool
 
-    def begin(self) -> bytes:
+    def begin(self) -> Pieces:
         """What to send first."""
 
-    def take(self, data: bytes) -> bytes:
+    def take(self, data: bytes) -> Pieces:
         """What to send after these bytes; the connection is closed when it is `over`."""
 
     def lost(self, unanswered: bool) -> None:
@@ -104,24 +109,27 @@ class _Line:
     def __init__(self, port: int, caller: Caller, selector: selectors.BaseSelector) -> None:
         self.caller = caller
         self._selector = selector
-        self._unsent = memoryview(b"")
+        self._unsent: list[bytes | memoryview] = []
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
         self._receive = self._socket.recv
         selector.register(self._socket, selectors.EVENT_READ, self)
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, pieces: Pieces) -> None:
         """Send now what the system takes, the rest when it takes more."""
         if self._unsent:
-            self._unsent = memoryview(bytes(self._unsent) + data)
+            self._unsent += pieces
             return
         try:
-            sent = self._socket.send(data)
+            if len(pieces) > 1:
+                sent = self._socket.sendmsg(pieces[:_MOST_PIECES])
+            elif (sent := self._socket.send(pieces[0])) == len(pieces[0]):
+                return
         except BlockingIOError:
             sent = 0
-        if sent < len(data):
-            self._unsent = memoryview(data)[sent:]
+        self._unsent = _rest(pieces, sent)
+        if self._unsent:
             self._selector.modify(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
 
     def ready(self, events: int) -> None:
@@ -142,7 +150,7 @@ class _Line:
             self.close()
 
     def _go_on(self) -> None:
-        rest, self._unsent = self._unsent, memoryview(b"")
+        rest, self._unsent = self._unsent, []
         self._selector.modify(self._socket, selectors.EVENT_READ, self)
         self.send(rest)
 
@@ -150,6 +158,15 @@ class _Line:
         """Leave."""
         self._selector.unregister(self._socket)
         self._socket.close()
+
+
+def _rest(pieces: Pieces, sent: int) -> list[bytes | memoryview]:
+    """What is left of the pieces when so many bytes of them were sent."""
+    for position, piece in enumerate(pieces):
+        if sent < len(piece):
+            return [memoryview(piece)[sent:], *pieces[position + 1 :]]
+        sent -= len(piece)
+    return []
 
 
 def run(callers: Sequence[tuple[int, Caller]], span: Span) -> None:

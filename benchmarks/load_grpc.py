@@ -12,7 +12,7 @@ from enum import IntEnum
 from itertools import cycle
 from time import perf_counter
 
-from benchmarks.load import Judge, Span, Tally, run
+from benchmarks.load import Judge, Pieces, Span, Tally, run
 from benchmarks.questions import GRPC_PATH, GrpcQuestion
 
 _PREFIX_BYTES = 5
@@ -46,7 +46,7 @@ _SETTINGS = struct.pack(">HIHIHI", 0x1, 0, 0x2, 0, 0x4, _WIDE_WINDOW)
 _STATUS_OK = b"\x0bgrpc-status\x010"
 
 
-def _frame(kind: Kind, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
+def _frame(kind: Kind, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return _FRAME.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
@@ -93,9 +93,9 @@ class GrpcCaller:
         self._asked: dict[int, float] = {}
         self._answers: dict[int, list[bytes]] = {}
         self._received = b""
-        self._output: list[bytes] = []
+        self._output: list[bytes | memoryview] = []
 
-    def begin(self) -> bytes:
+    def begin(self) -> Pieces:
         """Open the connection and every call."""
         widened = (_WIDE_WINDOW - _FIRST_WINDOW).to_bytes(4, "big")
         self._output = [
@@ -105,7 +105,7 @@ class GrpcCaller:
         ]
         return self._ask()
 
-    def take(self, data: bytes) -> bytes:
+    def take(self, data: bytes) -> Pieces:
         """Take every whole frame, then ask again for every call that was answered."""
         received = self._received + data
         position, end = 0, len(received)
@@ -118,7 +118,7 @@ class GrpcCaller:
             self._take(size & 0xFF, flags, stream, received[start:after])
             position = after
         self._received = received[position:]
-        return b"" if self.over else self._ask()
+        return () if self.over else self._ask()
 
     def lost(self, unanswered: bool) -> None:
         """An error of each open call, and of the connection if it ended by itself."""
@@ -169,7 +169,7 @@ class GrpcCaller:
             right = ok and self._judge(answer[_PREFIX_BYTES:])
             self._to_ask += self._tally.count(asked, perf_counter(), right)
 
-    def _ask(self) -> bytes:
+    def _ask(self) -> Pieces:
         """Open the calls that are due, and write as much as the server's windows let through."""
         for _ in range(self._to_ask):
             self._stream += 2
@@ -181,8 +181,7 @@ class GrpcCaller:
         for stream in list(self._unsent):
             self._send(stream)
         self.over = not self._asked
-        written = b"".join(self._output)
-        self._output.clear()
+        written, self._output = self._output, []
         return written
 
     def _send(self, stream: int) -> None:
@@ -193,7 +192,7 @@ class GrpcCaller:
             self._credit -= size
             self._credits[stream] -= size
             flags = _END_STREAM if position == len(data) else 0
-            self._output.append(_frame(Kind.DATA, flags, stream, piece))
+            self._output += (_FRAME.pack(size << 8 | Kind.DATA, flags, stream), piece)
         if position == len(data):
             del self._unsent[stream]
         else:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from time import perf_counter
 
-from benchmarks.load import Judge, Span, Tally, run
+from benchmarks.load import Judge, Pieces, Span, Tally, run
 from benchmarks.questions import HttpQuestion
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -35,23 +35,23 @@ class HttpCaller:
         # not keep the client busy, or it would measure itself.
         self._last: bytes | None = None
 
-    def begin(self) -> bytes:
+    def begin(self) -> Pieces:
         """Ask for the first time."""
         self._asked = perf_counter()
-        return self._next()
+        return (self._next(),)
 
-    def take(self, data: bytes) -> bytes:
+    def take(self, data: bytes) -> Pieces:
         """Judge a whole answer, and ask again."""
         right = self._is_as_before(data)
         if not right:
             answer = self._whole(data)
             if answer is None:
-                return b""
+                return ()
             right = self._right(answer)
         now = perf_counter()
         self.over = not self._tally.count(self._asked, now, right)
         self._asked = now
-        return b"" if self.over else self._next()
+        return () if self.over else (self._next(),)
 
     def lost(self, unanswered: bool) -> None:
         """An error, early as it is."""

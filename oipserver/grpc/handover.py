@@ -21,7 +21,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 # Calls cost several times what HTTP requests do: after so long those have their turn.
-SHARED_TURN_SECONDS = 0.00025
+SHARED_TURN_SECONDS = 0.0002
 # Where there are none: what is taken in one go travels in one batch, but health answers must not wait long.
 TURN_SECONDS = 0.005
 # A question to the loop takes microseconds; a loop that does not answer for so long is of no use.
