@@ -63,6 +63,9 @@ class Outlet(asyncio.Transport):
         self.on_lost: Callable[[], None] | None = None
         encrypted = transport.get_extra_info("sslcontext") is not None
         self._trickle = Trickle(transport, flow) if encrypted else None
+        if not encrypted:
+            # An answer goes out when it is written, and not when the loop has read what else there is.
+            transport.set_write_buffer_limits(high=0)
         # Bound, for it runs twice per answer.
         self.write = (self._trickle or transport).write  # type: ignore[method-assign]
         self.inlet = inlet
