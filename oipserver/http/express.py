@@ -251,7 +251,7 @@ class Express:
 
 def _charged(passengers: list[Passenger], rows: int) -> list[Passenger]:
     """Those whose rates let them go; the others are told by themselves that they have to wait."""
-    wish = Counter(passenger.known.caller for passenger in passengers)
+    wish = Counter([passenger.known.caller for passenger in passengers])
     left = {caller: 0 if caller is None else caller.try_take(many, rows) for caller, many in wish.items()}
     if left == wish:
         return passengers

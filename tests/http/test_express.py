@@ -784,6 +784,53 @@ def test_who_closes_in_the_same_turn_holds_up_nobody(server: Station) -> None:
     assert [numbers(client.answer())[0] for client in clients[1::2]] == [4.0, 8.0, 12.0, 16.0]
 
 
+# --- company -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is expected is waited for until he comes."""
+    monkeypatch.setattr(express, "NEXT_SECONDS", PATIENCE)
+    monkeypatch.setattr(express, "COMPANY_SECONDS", PATIENCE)
+
+
+@pytest.mark.usefixtures("patient")
+def test_those_who_were_answered_together_are_waited_for(server: Station) -> None:
+    packets = taught(server, [ask(1.0 + n) for n in range(3)])
+    *_, third = server.pool(4)
+    with parties(server, "m") as found:
+        server.together(packets)
+        clients = server.send_together(packets[:2])
+        server.until(lambda: len(server.http._connections.express._waiting) == 2)
+        third.send(packets[2])
+        assert [numbers(client.answer())[0] for client in (*clients, third)] == [2.0, 4.0, 6.0]
+    assert found == [3, 3]
+
+
+def test_who_does_not_come_is_not_waited_for_long(server: Station) -> None:
+    packets = taught(server, [ask(1.0 + n) for n in range(3)])
+    with parties(server, "m") as found:
+        for count in (3, 2, 1, 3):
+            assert len(server.together(packets[:count])) == count
+    assert found == [3, 2, 1, 3]
+
+
+@pytest.mark.usefixtures("patient")
+def test_while_somebody_is_inside_nobody_is_waited_for(server: Station) -> None:
+    packets = taught(server, [ask(1.0 + n) for n in range(3)])
+    (blocked,) = taught(server, [ask(1.0, "gated")])
+    server.gated.gate.clear()
+    *_, first = server.pool(5)
+    first.send(blocked)
+    assert server.gated.entered.acquire(timeout=PATIENCE)
+    with parties(server, "m") as found:
+        assert len(server.together(packets)) == 3
+        assert len(server.together(packets[:2])) == 2
+    assert found == [3, 2]
+    server.gated.gate.set()
+    assert numbers(first.answer()) == [4.0, 4.0]
+
+
 # --- failures ----------------------------------------------------------------------------------------------
 
 
