@@ -787,18 +787,21 @@ def test_who_closes_in_the_same_turn_holds_up_nobody(server: Station) -> None:
 # --- company -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whoever is expected is waited for until he comes."""
-    monkeypatch.setattr(express, "NEXT_SECONDS", PATIENCE)
-    monkeypatch.setattr(express, "COMPANY_SECONDS", PATIENCE)
+    with monkeypatch.context() as patched:
+        patched.setattr(express, "NEXT_SECONDS", PATIENCE)
+        patched.setattr(express, "COMPANY_SECONDS", PATIENCE)
+        yield
 
 
-@pytest.mark.usefixtures("patient")
-def test_those_who_were_answered_together_are_waited_for(server: Station) -> None:
+def test_those_who_were_answered_together_are_waited_for(
+    server: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packets = taught(server, [ask(1.0 + n) for n in range(3)])
     *_, third = server.pool(4)
-    with parties(server, "m") as found:
+    with parties(server, "m") as found, patience(monkeypatch):
         server.together(packets)
         clients = server.send_together(packets[:2])
         server.until(lambda: len(server.http._connections.express._waiting) == 2)
@@ -815,20 +818,21 @@ def test_who_does_not_come_is_not_waited_for_long(server: Station) -> None:
     assert found == [3, 2, 1, 3]
 
 
-@pytest.mark.usefixtures("patient")
-def test_while_somebody_is_inside_nobody_is_waited_for(server: Station) -> None:
+def test_while_somebody_is_inside_nobody_is_waited_for(
+    server: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packets = taught(server, [ask(1.0 + n) for n in range(3)])
     (blocked,) = taught(server, [ask(1.0, "gated")])
     server.gated.gate.clear()
     *_, first = server.pool(5)
     first.send(blocked)
     assert server.gated.entered.acquire(timeout=PATIENCE)
-    with parties(server, "m") as found:
+    with parties(server, "m") as found, patience(monkeypatch):
         assert len(server.together(packets)) == 3
         assert len(server.together(packets[:2])) == 2
     assert found == [3, 2]
     server.gated.gate.set()
-    assert numbers(first.answer()) == [4.0, 4.0]
+    assert numbers(first.answer()) == [2.0, 2.0]
 
 
 # --- failures ----------------------------------------------------------------------------------------------
