@@ -76,12 +76,14 @@ class Holder(Caller):
         Returns:
             How many were counted.
         """
-        now = time.monotonic()
-        buckets = [(bucket, each) for bucket, each in ((self.requests, 1), (self.rows, rows)) if bucket]
-        most = min((bucket.affords(each, now) for bucket, each in buckets), default=requests)
-        taken = min(requests, most)
-        for bucket, each in buckets:
-            bucket.spend(taken * each, now)
+        now, taken = time.monotonic(), requests
+        if self.requests is not None:
+            taken = min(taken, self.requests.affords(1, now))
+        if self.rows is not None:
+            taken = min(taken, self.rows.affords(rows, now))
+            self.rows.spend(taken * rows, now)
+        if self.requests is not None:
+            self.requests.spend(taken, now)
         return taken
 
     def spend(self, rows: int) -> None:
