@@ -116,7 +116,9 @@ class Express:
             self._depart()
 
     def _depart(self) -> None:
-        if self._waiting and self._has_time():
+        if not self._waiting:  # they went along with one who was alone
+            return
+        if self._has_time():
             asyncio.get_running_loop().call_soon(self._depart)  # the loop reads what has come meanwhile
             return
         waiting, self._waiting = self._waiting, []

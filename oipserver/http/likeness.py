@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from oipserver.core.memory import Memory
-from oipserver.http.template import MAX_ID, PLAIN_ID, Template, inside, recognize
+from oipserver.http.template import MAX_ID, PLAIN_ID, SPACE, Template, inside, recognize
 
 _ID_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 
@@ -61,10 +61,11 @@ def likeness(body: bytes, memory: Memory[Any]) -> Likeness | None:
         return None
     template, _, text = match
     numbers = inside(template, text)
-    if numbers is None:
+    # A bracket among them is refused later, and must not become part of what others are compared with.
+    if numbers is None or b"[" in numbers or b"]" in numbers:
         return None
-    # The brackets are the first and the last of the text in the hole, as many as `inside` took away.
-    depth = 2 if template.single_row and text.strip().startswith(b"[[") else 1
+    # As many brackets as `inside` took away, on either side.
+    depth = (len(text.strip(SPACE)) - len(numbers)) // 2
     start = len(body) - len(template.suffix) - len(text) + text.find(b"[") + depth
     found = PLAIN_ID.match(body)
     opening, behind = (0, 0) if found is None else found.span(1)

@@ -43,8 +43,8 @@ PLAIN_ID = re.compile(rb'\{\s*"id"\s*:\s*"([\w.-]{1,%d})"\s*,' % MAX_ID, re.ASCI
 _DATA = b'"data":'
 _HOLE = "\0the data"
 _HOLE_TEXT = orjson.dumps(_HOLE)
-_SPACE = b" \t\r\n"
-_NUMBERS = b"0123456789+-.eE," + _SPACE
+SPACE = b" \t\r\n"
+_NUMBERS = b"0123456789+-.eE," + SPACE
 _read_value = json.JSONDecoder().raw_decode
 
 
@@ -111,7 +111,7 @@ def recognize(body: bytes, memory: Memory[Any]) -> Match | None:
 
 def inside(template: Template, text: bytes) -> bytes | None:
     """What stands in a text for its hole that is a flat list, or one row as a list in a list; else None."""
-    text = text.strip(_SPACE)
+    text = text.strip(SPACE)
     if text.startswith(b"[[") and text.endswith(b"]]"):
         return text[2:-2] if template.single_row else None
     return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else None

@@ -1305,6 +1305,22 @@ def test_what_cannot_ride_disturbs_nobody(shared: Station, decoded: list[int], d
     assert decoded in ([3], [5, 3])
 
 
+@pytest.mark.parametrize("data", ["[[1.5,2.5] ]", "[[1.5,2.5]", "[[1.5,2.5", "[[]", "[[1.5],[2.5]]"])
+def test_who_writes_oddly_does_not_part_the_others(shared: Station, data: str) -> None:
+    shared.forget()
+    good, odd = (packet("m", document("m", each.ljust(16))) for each in ("[[1.5,2.5]]", data))
+    taught(shared, [good])
+    refused = shared.pool(1)[0].ask(odd).status
+    with parties(shared, "m") as found:
+        for _ in range(2):
+            assert {answer.status for answer in shared.together([odd, odd])} == {refused}
+        found.clear()
+        assert [numbers(answer) for answer in shared.together([good] * 3)] == [[3.0, 5.0]] * 3
+        assert found == [3]
+        # What has too few brackets is not taken for what has enough of them.
+        assert shared.together([good.replace(b"]]", b"  "), good])[0].status == 400
+
+
 def test_many_bad_ones_are_tried_a_few_times_only(shared: Station, decoded: list[int]) -> None:
     shared.forget()
     good, bad = packet("m", document("m", "[1.5,2.5]")), packet("m", document("m", "[1-5,2.5]"))
