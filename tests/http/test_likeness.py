@@ -96,9 +96,11 @@ def test_an_id_that_is_not_plain_is_not_taken(contract: Contract, body_id: bytes
     assert like.parts(BODY.replace(b"one", body_id)) is None
 
 
-@given(
-    st.integers(0, len(BODY)), st.integers(0, len(BODY)), st.sampled_from([b"", b"[", b"]", b'"', b" ", b","])
-)
+PLACES = st.integers(0, len(BODY))
+PIECES = st.sampled_from([b"", b"[", b"]", b'"', b" ", b","])
+
+
+@given(PLACES, PLACES, PIECES)
 @example(BODY.index(b"1.5"), BODY.index(b"]]"), b"")
 @example(BODY.index(b"[["), BODY.index(b"]]") + 2, b"[")
 def test_a_damaged_body_is_what_it_is_or_not_like_it(start: int, end: int, put: bytes) -> None:
@@ -110,6 +112,22 @@ def test_a_damaged_body_is_what_it_is_or_not_like_it(start: int, end: int, put: 
     parts = like.parts(damaged)
     if parts is not None:
         assert parts == by_reading(damaged, like, known)
+
+
+@given(PLACES, PLACES, PIECES, PLACES, PLACES, PIECES)
+@example(BODY.index(b"]]") + 1, BODY.index(b"]]") + 1, b" ", BODY.index(b"]]"), BODY.index(b"]]") + 2, b"")
+def test_what_is_like_a_damaged_body_is_what_it_is(
+    start: int, end: int, put: bytes, other_start: int, other_end: int, other_put: bytes
+) -> None:
+    known = Contract(Doubler(), "m", batched=True)
+    read_json(BODY, ENVELOPE, known)
+    like = likeness(BODY[:start] + put + BODY[end:], known.memory)
+    if like is None:
+        return
+    for other in (BODY, BODY[:other_start] + other_put + BODY[other_end:]):
+        parts = like.parts(other)
+        if parts is not None:
+            assert parts == by_reading(other, like, known)
 
 
 def test_those_that_may_not_go_together_are_like_nobody(contract: Contract) -> None:
